@@ -1,0 +1,45 @@
+"""leaklib: how federated learning leaks its training data, and what stops it.
+
+find z that minimises  distance(defend(g(W, z, y)), leak) + prior(z),
+from a start, with a solver, with labels y from a label rule.
+"""
+
+from . import (
+    analytic,
+    attacks,
+    checks,
+    client,
+    data,
+    defenses,
+    federated,
+    labels,
+    metrics,
+    models,
+    objectives,
+    plots,
+    scenes,
+    solvers,
+    widgets,
+)
+from ._setup import setup
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "analytic",
+    "attacks",
+    "checks",
+    "client",
+    "data",
+    "defenses",
+    "federated",
+    "labels",
+    "metrics",
+    "models",
+    "objectives",
+    "plots",
+    "scenes",
+    "setup",
+    "solvers",
+    "widgets",
+]

@@ -1,0 +1,243 @@
+"""Each paper's attack, composed of the same few pieces.
+
+    find z that minimises  distance(defend(g(W, z, y)), leak) + prior(z),
+    from a start, with a solver, with labels y from a label rule.
+
+An attack runs on all the problems of a leak at once: V victims times R restarts.  It sees the
+architecture and the leak; the restart that it keeps is the one whose objective is smallest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from . import labels as label_rules
+from . import objectives, solvers
+from ._errors import bad
+from .client import Leak, Tensors, check_leak, gradient, logits_shape, stack
+
+CONVERGED = 1e-7
+"""An attack has converged when its distance is this small against that of a zero gradient."""
+
+STOP = 1e-9
+"""A problem is solved, and stops, when its objective is this small against the same."""
+
+
+class Reconstruction(NamedTuple):
+    """What an attack returns for V victims with B images each.
+
+    images      (V, B, C, H, W) the best iterate by objective; pixels are not clamped
+    labels      (V, B) class numbers, -1 where the rule could not tell
+    objective   (V,) the objective of those images
+    converged   (V,) whether the distance is below `CONVERGED` times that of a zero gradient
+    trace       (V, T) the objective at each evaluation of the restart kept, NaN once it has ended
+    evaluations (V,) evaluations spent, all restarts together
+    snapshots   {evaluations: (V, B, C, H, W)} where the kept restart stood after 1, 2, 5, 10, …
+    """
+
+    images: Tensor
+    labels: Tensor
+    objective: Tensor
+    converged: Tensor
+    trace: Tensor
+    evaluations: Tensor
+    snapshots: dict[int, Tensor]
+
+
+def dlg(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    *,
+    labels: Tensor | None = None,
+    start: str | Tensor = "half",
+    distance: Callable[[Tensors, Tensors], Tensor] = objectives.l2,
+    prior: Callable[[Tensor], Tensor] | None = None,
+    defend: Callable[[Tensors, Leak], Tensors] | None = None,
+    solver: Callable[..., solvers.Solution] = solvers.lbfgs,
+    steps: int = 2000,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """Deep leakage from gradients: find images and soft labels that give the leaked gradient.
+
+    min over x', u' of distance(g(W, x', softmax(u')), leak.direction) + prior(x'), u' ~ N(0, 1).
+
+    shape (B, C, H, W) of one victim's batch.  labels (V, B) or (B,) fixes the labels instead.
+    start: "half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images that broadcast to
+    (V, R, B, C, H, W).  A paper's own: `start="normal", solver=solvers.lbfgs_torch`.
+    Raises ValueError when leak, shape, labels or start do not fit the model.
+    Source: Zhu et al. 2019, Algorithm 1; published code.
+    """
+    classes = _check(model, leak, shape)
+    leaks = leak if leak.victims is not None else stack([leak])
+    V, R, B, h = leaks.victims, restarts, shape[0], leaks.direction
+    like = next(iter(h.values()))
+    generator = torch.Generator().manual_seed(seed)
+    z = _start(start, V, R, shape, generator, like, joint=labels is None).flatten(2)  # (V, R, n)
+    n = z.shape[2]
+    if labels is None:
+        u = torch.randn(V, R, B * classes, generator=generator).to(like)
+        z = torch.cat([z, u], dim=2)
+    else:
+        labels = _given_labels(labels, V, B, classes).to(like.device)
+    # what one problem reads: its own weights, message and labels; class 0 stands in for -1
+    given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h)
+    given["y"] = {} if labels is None else {"y": labels.clamp(min=0)}
+    g = gradient(model)
+
+    def gap(z: Tensor, given: dict[str, Tensors]) -> Tensor:
+        """distance(defend(g(W, x', y')), h) of one problem."""
+        x = z[:n].reshape(shape)
+        y = given["y"].get("y", z[n:].reshape(B, -1).softmax(-1) if n < len(z) else None)
+        guess = g(given["W"], x, y, given["buffers"])
+        if defend is not None:
+            seen = Leak(given["W"], given["update"], leak.kind, given["buffers"], leak.batch_size)
+            guess = defend(guess, seen)
+        return distance(guess, given["h"])
+
+    def objective(z: Tensor, given: dict[str, Tensors]) -> Tensor:
+        penalty = 0 if prior is None else prior(z[:n].reshape(shape))
+        return gap(z, given) + penalty
+
+    zero = {name: torch.zeros_like(tensor) for name, tensor in h.items()}
+    scale = vmap(distance)(zero, h)  # (V,)
+    found = solver(
+        _batched(objective, given, R),
+        z.flatten(0, 1),  # (V R, n)
+        steps=steps,
+        tolerance=STOP * scale.repeat_interleave(R),
+        progress=progress,
+    )
+    kept = torch.arange(V, device=like.device) * R + found.value.reshape(V, R).argmin(1)
+    best = found.z[kept]
+    with torch.no_grad():
+        gaps = _batched(gap, given, 1)(best, torch.arange(V, device=like.device))
+    converged = gaps < CONVERGED * scale
+    if labels is None:
+        labels = best[:, n:].reshape(V, B, classes).argmax(-1)
+    else:
+        converged &= (labels >= 0).all(1)
+    images = lambda z: z[:, :n].reshape(V, *shape)  # noqa: E731
+    return Reconstruction(
+        images=images(best),
+        labels=labels,
+        objective=found.value[kept],
+        converged=converged,
+        trace=found.trace[kept],
+        evaluations=found.evaluations.reshape(V, R).sum(1),
+        snapshots={count: images(z[kept]) for count, z in found.snapshots.items()},
+    )
+
+
+def idlg(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    *,
+    labels: Tensor | None = None,
+    start: str | Tensor = "half",
+    distance: Callable[[Tensors, Tensors], Tensor] = objectives.l2,
+    prior: Callable[[Tensor], Tensor] | None = None,
+    defend: Callable[[Tensors, Leak], Tensors] | None = None,
+    solver: Callable[..., solvers.Solution] = solvers.lbfgs,
+    steps: int = 2000,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """Improved DLG: read the label off the last layer, then find the image alone.
+
+    y = labels.idlg(leak);  min over x' of distance(g(W, x', y), leak.direction) + prior(x').
+
+    Arguments, result and errors as in `dlg`.  Where the label cannot be told it is returned as -1
+    and the attack, run with class 0, is never marked converged.
+    Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.
+    """
+    return dlg(
+        model, leak, shape, labels=label_rules.idlg(leak) if labels is None else labels,
+        start=start, distance=distance, prior=prior, defend=defend, solver=solver, steps=steps,
+        restarts=restarts, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def _check(model: nn.Module, leak: Leak, shape: Sequence[int]) -> int:
+    """Number of classes of the model, once leak and shape fit it."""
+    check_leak(model, leak)
+    if len(shape) < 2 or min(shape) < 1:
+        raise bad("shape", tuple(shape), "(B, C, H, W) with every number positive")
+    if shape[0] != leak.batch_size:
+        raise bad("shape", f"a batch of {shape[0]}", f"the leak's batch size {leak.batch_size}")
+    return logits_shape(model, shape, like=next(iter(leak.weights.values())))[-1]
+
+
+def _given_labels(labels: Tensor, V: int, B: int, classes: int) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.dtype != torch.int64:
+        raise bad("labels", labels.dtype, "class numbers, torch.int64")
+    try:
+        labels = labels.expand(V, B)
+    except RuntimeError:
+        raise bad("labels", f"shape {tuple(labels.shape)}", f"({V}, {B})") from None
+    if labels.min() < -1 or labels.max() >= classes:
+        raise bad("labels", f"{labels.min()} to {labels.max()}", f"0..{classes - 1}, or -1")
+    return labels
+
+
+def _start(start, V, R, shape, generator, like, joint) -> Tensor:
+    """The first images (V, R, B, C, H, W)."""
+    size = (V, R, *shape)
+    if torch.is_tensor(start):
+        try:
+            return start.to(like).expand(size)
+        except RuntimeError:
+            raise bad("start", f"shape {tuple(start.shape)}", f"images like {size}") from None
+    draws = {
+        "half": lambda: torch.full(size, 0.5),
+        "zeros": lambda: torch.zeros(size),
+        "uniform": lambda: torch.rand(size, generator=generator),
+        "normal": lambda: torch.randn(size, generator=generator),
+    }
+    if start not in draws:
+        raise bad("start", repr(start), f"a tensor of images, or one of {', '.join(draws)}")
+    if R < 1:
+        raise bad("restarts", R, "at least 1")
+    if R > 1 and start in ("half", "zeros") and not joint:
+        raise bad("restarts", R, f'1, or start="uniform" or "normal": every {start!r} is the same')
+    return draws[start]().to(like)
+
+
+def _batched(problem: Callable, given: dict[str, Tensors], R: int) -> solvers.Objective:
+    """`problem(z, given)` of one problem as an objective of many, R problems to a victim.
+
+    By vmap; a network that it cannot batch is evaluated in a loop, which is said once.
+    """
+    ways = {"loop": False}
+    rows: dict = {}
+
+    def objective(z: Tensor, index: Tensor) -> Tensor:
+        # the same index object comes back until a problem leaves: slice the weights only then
+        if rows.get("index") is not index:
+            mine = {k: {n: t[index // R] for n, t in v.items()} for k, v in given.items()}
+            rows.update(index=index, given=mine)
+        if len(z) > 1 and not ways["loop"]:
+            try:
+                return vmap(problem)(z, rows["given"])
+            except RuntimeError as error:
+                ways["loop"] = True
+                warnings.warn(
+                    f"this network cannot be batched by vmap, so its problems run one after "
+                    f"another ({str(error).splitlines()[0]})",
+                    stacklevel=2,
+                )
+        one = lambda i: {k: {n: t[i] for n, t in v.items()} for k, v in rows["given"].items()}  # noqa: E731
+        return torch.stack([problem(z[i], one(i)) for i in range(len(z))])
+
+    return objective

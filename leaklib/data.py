@@ -1,0 +1,233 @@
+"""Real images as tensors: float32 in [0, 1], shape (N, C, H, W), with int64 labels (N,).
+
+Three sets come inside the wheels of scikit-image and scikit-learn and need no network.  The others
+are read from a folder named by the environment variable LEAKLIB_DATA, or downloaded by torchvision.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ._errors import bad
+
+PICTURES = ("cat", "astronaut", "coffee", "rocket", "galaxies", "retina", "temple", "flower")
+EMBEDDED = ("photos", "digits", "faces")
+TORCHVISION = {
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "lfw": "LFWPeople",
+}
+FOLDER_ONLY = ("olivetti", "cats_dogs")
+CACHE = Path.home() / ".cache" / "leaklib"
+DOWNLOAD_LIMIT = 50_000_000  # bytes of one picture
+
+
+def load(
+    name: str = "photos", count: int | None = None, size: int | None = None, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W), float32 in [0, 1], and their labels (N,), int64.
+
+    "photos" (72, 3x32x32): each of the eight `PICTURES` whole, in that order, then the eight most
+    varied tiles of each; the label says which picture.  "digits" (1,797, 1x28x28): scikit-learn's
+    8x8 digits, enlarged.  "faces" (100, 1x25x25): the label is the picture's own number, since the
+    set names nobody.  Then "mnist", "fashion_mnist", "cifar10", "cifar100", "lfw" (test split), and
+    "olivetti", "cats_dogs": from NAME.npz (images uint8 NHWC, labels int64) in LEAKLIB_DATA, else
+    by torchvision's download where it has one.
+
+    count draws that many at random, by seed; None is all of them in the order of the set.  size
+    resizes to size x size pixels.  Raises ValueError for an unknown set or a count out of range,
+    and RuntimeError, with nothing left on disk, where a set can be neither found nor downloaded.
+    """
+    images, labels = _read(name, 32 if size is None else size)
+    if size is not None and images.shape[-2:] != (size, size):
+        images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+    images = images.clamp(0, 1)
+    if count is None:
+        return images, labels
+    if not 1 <= count <= len(images):
+        raise bad("count", count, f"1 to {len(images)}, the size of {name!r}")
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
+    return images[chosen], labels[chosen]
+
+
+def names(name: str = "photos") -> tuple[str, ...]:
+    """What the labels of a set are called, in the order of their numbers.
+
+    Raises ValueError for a set whose classes have no names.
+    """
+    fashion = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot"
+    objects = "aeroplane car bird cat deer dog frog horse ship lorry"
+    known = {
+        "photos": PICTURES,
+        "digits": tuple("0123456789"),
+        "mnist": tuple("0123456789"),
+        "fashion_mnist": tuple(fashion.split()),
+        "cifar10": tuple(objects.split()),
+        "cats_dogs": ("cat", "dog"),
+    }
+    if name not in known:
+        raise bad("name", repr(name), f"a set with named classes: {', '.join(known)}")
+    return known[name]
+
+
+def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
+    """Your own picture as a batch of one: (1, 3, size, size), float32 in [0, 1].
+
+    source is a path, an http(s) address, or the bytes of a file; the largest centred square is
+    taken and resized.  Raises ValueError when it cannot be read as an image.
+    """
+    if not size > 0:
+        raise bad("size", size, "a positive number of pixels")
+    try:
+        with Image.open(io.BytesIO(_bytes(source))) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        shown = f"{len(source)} bytes" if isinstance(source, bytes) else repr(str(source))
+        raise bad("source", shown, f"a path, address or bytes of an image ({error})") from error
+    return _square(pixels, size)[None]
+
+
+def _bytes(source: str | os.PathLike | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if str(source).startswith(("http://", "https://")):
+        with urllib.request.urlopen(str(source), timeout=20) as reply:
+            content = reply.read(DOWNLOAD_LIMIT + 1)
+        if len(content) > DOWNLOAD_LIMIT:
+            raise ValueError(f"more than {DOWNLOAD_LIMIT} bytes")
+        return content
+    return Path(source).read_bytes()
+
+
+def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
+    if name == "photos":
+        return _photos(size)
+    if name == "digits":
+        return _digits()
+    if name == "faces":
+        return _faces()
+    if name not in TORCHVISION and name not in FOLDER_ONLY:
+        wanted = ", ".join([*EMBEDDED, *TORCHVISION, *FOLDER_ONLY])
+        raise bad("name", repr(name), f"one of {wanted}")
+    folder = os.environ.get("LEAKLIB_DATA")
+    if folder and (file := Path(folder) / f"{name}.npz").exists():
+        return _npz(file)
+    if name in TORCHVISION:
+        return _torchvision(name)
+    raise _missing(name, "torchvision has no such set")
+
+
+def _photos(size: int) -> tuple[Tensor, Tensor]:
+    wholes, tiles, tile_labels = [], [], []
+    for label, pixels in enumerate(_picture_files()):
+        wholes.append(_square(pixels, size))
+        tiles += _varied_tiles(pixels, size, count=8)
+        tile_labels += [label] * 8
+    labels = [*range(len(wholes)), *tile_labels]
+    return torch.stack(wholes + tiles), torch.tensor(labels)
+
+
+def _picture_files() -> list[np.ndarray]:
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    in_skimage = (data.cat, data.astronaut, data.coffee, data.rocket, data.hubble_deep_field)
+    in_sklearn = ("china.jpg", "flower.jpg")
+    pictures = [read() for read in (*in_skimage, data.retina)]
+    return pictures + [load_sample_image(name) for name in in_sklearn]
+
+
+def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
+    """The `count` tiles with the largest standard deviation, of side a third of the short side."""
+    side = min(pixels.shape[:2]) // 3
+    tiles = [
+        _square(pixels[top : top + side, left : left + side], size)
+        for top in range(0, pixels.shape[0] - side + 1, side)
+        for left in range(0, pixels.shape[1] - side + 1, side)
+    ]
+    return sorted(tiles, key=lambda tile: -float(tile.std()))[:count]
+
+
+def _square(pixels: np.ndarray, size: int) -> Tensor:
+    """The largest centred square of (H, W, 3) uint8 pixels as (3, size, size) in [0, 1]."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(pixels[top : top + side, left : left + side])
+    small = np.asarray(square.resize((size, size), Image.Resampling.BOX))
+    return torch.from_numpy(small.copy()).permute(2, 0, 1).float() / 255  # (3, size, size)
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float()[:, None] / 16  # (N, 1, 8, 8)
+    images = F.interpolate(images, size=(28, 28), mode="bilinear", align_corners=False)
+    return images, torch.from_numpy(digits.target).long()
+
+
+def _faces() -> tuple[Tensor, Tensor]:
+    from skimage import data
+
+    # the second hundred of the set are not faces
+    images = torch.from_numpy(data.lfw_subset()[:100]).float()[:, None]  # (100, 1, 25, 25)
+    return images, torch.arange(100)
+
+
+def _npz(file: Path) -> tuple[Tensor, Tensor]:
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            images, labels = held["images"], held["labels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise bad(str(file), f"a file that cannot be read ({error})", "images, labels") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
+        came = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
+        raise bad(str(file), came, "images (N, H, W, C) of uint8 and labels (N,)")
+    return _to_tensors(images, labels)
+
+
+def _torchvision(name: str) -> tuple[Tensor, Tensor]:
+    import torchvision
+
+    kept = CACHE / name
+    test_split = dict(split="test") if name == "lfw" else dict(train=False)
+    dataset = getattr(torchvision.datasets, TORCHVISION[name])
+    try:
+        if not kept.exists():
+            # into a folder aside, renamed once whole: a broken download leaves nothing behind
+            CACHE.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=CACHE) as aside:
+                dataset(f"{aside}/{name}", download=True, **test_split)
+                os.rename(f"{aside}/{name}", kept)
+        held = dataset(kept, download=False, **test_split)
+        pairs = [(np.asarray(image), int(label)) for image, label in held]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _missing(name, str(error)) from error
+    images = np.stack([image[..., None] if image.ndim == 2 else image for image, _ in pairs])
+    return _to_tensors(images, np.array([label for _, label in pairs]))
+
+
+def _to_tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255  # (N, C, H, W)
+    return tensor, torch.from_numpy(labels).long()
+
+
+def _missing(name: str, cause: str) -> RuntimeError:
+    return RuntimeError(
+        f"{name!r} is not here: put {name}.npz (images uint8 NHWC, labels int64) into the folder "
+        f"named by LEAKLIB_DATA, or use a set that needs no download: "
+        f"{', '.join(EMBEDDED)} ({cause})"
+    )

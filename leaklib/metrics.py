@@ -1,0 +1,91 @@
+"""How close a reconstruction is to the private image.  Only a score may see both.
+
+Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; scores have the leading
+shape, one number an image.  A stack of one victim may be scored against plain (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._errors import bad
+
+
+def mse(images: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error of each image: mean over pixels of (x' - x)^2, in [0, 1]; 0 is perfect."""
+    images, truth = _pair(images, truth)
+    return (images - truth).square().mean((-3, -2, -1))
+
+
+def psnr(images: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB, for the range 1: -10 log10 MSE.
+
+    Above about 30 dB the eye sees little difference; infinite when the two are equal.
+    """
+    return -10 * mse(images, truth).log10()
+
+
+def ssim(images: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity of each image, at most 1, by scikit-image with its paper's settings.
+
+    Gaussian window of sigma 1.5, data range 1.  Raises ValueError for images smaller than 11 x 11,
+    the size of the window.  Source: Wang et al. 2004.
+    """
+    from skimage.metrics import structural_similarity
+
+    images, truth = _pair(images, truth)
+    if min(truth.shape[-2:]) < 11:
+        raise bad("images", f"{truth.shape[-2]} x {truth.shape[-1]} pixels", "at least 11 x 11")
+    pairs = zip(images.flatten(0, -4), truth.flatten(0, -4), strict=True)
+    scores = [
+        structural_similarity(
+            a.cpu().numpy(), b.cpu().numpy(), channel_axis=0, data_range=1,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )
+        for a, b in pairs
+    ]  # fmt: skip
+    return torch.tensor(scores).reshape(truth.shape[:-3])
+
+
+def label_accuracy(labels: Tensor, truth: Tensor) -> float:
+    """Share of labels that are right; an undetermined label (-1) is wrong."""
+    if labels.numel() != truth.numel():
+        raise bad("labels", f"{labels.numel()} labels", f"{truth.numel()}, one for each image")
+    return float((labels.flatten() == truth.flatten()).float().mean())
+
+
+def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> float:
+    """Share of images whose MSE is below the threshold: recovered, whatever the attack believes."""
+    return float((mse(images, truth) < threshold).float().mean())
+
+
+def match(images: Tensor, truth: Tensor) -> Tensor:
+    """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
+
+    A batch has no order in its gradient.  The assignment has the smallest total MSE and uses each
+    reconstruction once, so `images[match(images, truth)]` can be scored against a batch `truth`.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    images, truth = _pair(images, truth)
+    cost = (
+        (images[..., None, :, :, :, :] - truth[..., :, None, :, :, :]).square().mean((-3, -2, -1))
+    )
+    columns = [
+        torch.from_numpy(linear_sum_assignment(c.cpu().numpy())[1])
+        for c in cost.reshape(-1, *cost.shape[-2:])  # (V, B, B): truth by reconstruction
+    ]
+    return torch.stack(columns).reshape(truth.shape[:-3])
+
+
+def _pair(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    if images.ndim == truth.ndim + 1 and len(images) == 1:
+        images = images[0]
+    elif images.ndim == truth.ndim + 1 and images.shape[1] == 1:
+        images = images[:, 0]
+    if images.shape != truth.shape or images.ndim < 4:
+        raise bad(
+            "images", f"shape {tuple(images.shape)}", f"the shape of truth {tuple(truth.shape)}"
+        )
+    return images.detach().clamp(0, 1).double(), truth.detach().clamp(0, 1).double()

@@ -1,0 +1,120 @@
+"""The papers' networks, and their initialisations.
+
+Every network is an `nn.Sequential` with named layers, so that a gradient is read by name:
+`leak.direction["fc.bias"]`.  Nothing in `leaklib` needs these classes: any `nn.Module` works.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from ._errors import bad
+
+ACTIVATIONS = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+}
+
+
+def lenet(
+    channels: int = 3,
+    size: int = 32,
+    classes: int = 10,
+    activation: str = "sigmoid",
+    seed: int = 0,
+    init: str = "dlg",
+) -> nn.Sequential:
+    """The LeNet that DLG and iDLG attack: three 5x5 convolutions of 12 channels, one linear layer.
+
+    x (N, channels, size, size) -> 12 x size/2 x size/2 -> 12 x size/4 x size/4 -> the same ->
+    logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
+
+    activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
+    "torch" keeps PyTorch's own initialisation.  Raises ValueError for an unknown one of either.
+
+    Source: Zhu et al. 2019, published code (models/vision.py).
+    """
+    after_stride_2 = (size + 1) // 2
+    after_stride_4 = (after_stride_2 + 1) // 2
+    with _seeded(seed):
+        model = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(channels, 12, 5, stride=2, padding=2),
+                act1=_activation(activation),
+                conv2=nn.Conv2d(12, 12, 5, stride=2, padding=2),
+                act2=_activation(activation),
+                conv3=nn.Conv2d(12, 12, 5, stride=1, padding=2),
+                act3=_activation(activation),
+                flatten=nn.Flatten(),
+                fc=nn.Linear(12 * after_stride_4**2, classes),
+            )
+        )
+    return _initialised(model, init, seed)
+
+
+def mlp(
+    channels: int = 1,
+    size: int = 28,
+    hidden: Sequence[int] = (300,),
+    classes: int = 10,
+    activation: str = "sigmoid",
+    seed: int = 0,
+    init: str = "torch",
+) -> nn.Sequential:
+    """A fully connected network: flatten, hidden layers fc1, fc2, … with activations, and fc.
+
+    x (N, channels, size, size) -> logits (N, classes); `hidden=()` is softmax regression.
+    `activation`, `init` and errors as in `lenet`.
+    """
+    widths = [channels * size**2, *hidden]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    with _seeded(seed):
+        for i, (n_in, n_out) in enumerate(pairwise(widths), start=1):
+            layers[f"fc{i}"] = nn.Linear(n_in, n_out)
+            layers[f"act{i}"] = _activation(activation)
+        layers["fc"] = nn.Linear(widths[-1], classes)
+    return _initialised(nn.Sequential(layers), init, seed)
+
+
+def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
+    """Draw every parameter from U(-a, a), in place, and return the model.
+
+    Raises ValueError when a is not positive.  Source: Zhu et al. 2019, published code (a = 0.5).
+    """
+    if not a > 0:
+        raise bad("a", a, "a positive half-width of the interval (-a, a)")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            draw = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.copy_(a * (2 * draw - 1))
+    return model
+
+
+def _initialised(model: nn.Module, init: str, seed: int) -> nn.Module:
+    if init not in ("dlg", "torch"):
+        raise bad("init", repr(init), '"dlg" (U(-0.5, 0.5)) or "torch"')
+    return init_uniform(model, 0.5, seed) if init == "dlg" else model
+
+
+def _activation(name: str) -> nn.Module:
+    if name not in ACTIVATIONS:
+        raise bad("activation", repr(name), f"one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """PyTorch's layers draw from the global generator: seed it, and give it back untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,292 @@
+"""Minimise hundreds of unrelated problems at once.
+
+`objective(z, index)` gives the values (A,) of the problems numbered `index` (A,) at z (A, ...);
+problem p only reads z[p], so one backward pass gives every problem its own gradient.  A problem
+that is solved, stuck or dead leaves the batch and costs nothing from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ._errors import bad
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+class Solution(NamedTuple):
+    """What a solver returns for P problems.
+
+    z           (P, ...) the best iterate of each problem by its objective, always finite
+    value       (P,) the objective there
+    trace       (P, T) the objective at each evaluation, NaN once a problem has left
+    evaluations (P,) how often each problem's objective was evaluated
+    snapshots   {number of evaluations: (P, ...) where every problem stood then}, at 1, 2, 5, 10, …
+    """
+
+    z: Tensor
+    value: Tensor
+    trace: Tensor
+    evaluations: Tensor
+    snapshots: dict[int, Tensor]
+
+
+def lbfgs(
+    objective: Objective,
+    z: Tensor,
+    *,
+    steps: int = 2000,
+    tolerance: Tensor | float = 0.0,
+    history: int = 100,
+    progress: bool = False,
+) -> Solution:
+    """L-BFGS with each problem's step safeguarded.
+
+    A step z + t d must pass Armijo's test, f(z + t d) <= f(z) + 1e-4 t <grad f, d>; else t shrinks,
+    for this problem only.  z (P, ...) are the starts; `steps` bounds the evaluations of a problem.
+    A problem leaves when its value is at most `tolerance` (a number, or one for each problem), when
+    its gradient vanishes (below 1e-7 everywhere), or when no step helps any more.
+    Source: Nocedal & Wright 2006, Algorithms 7.4 and 3.1.
+    """
+    return _lbfgs(objective, z, steps, tolerance, history, True, progress)
+
+
+def lbfgs_torch(
+    objective: Objective,
+    z: Tensor,
+    *,
+    steps: int = 2000,
+    tolerance: Tensor | float = 0.0,
+    history: int = 100,
+    progress: bool = False,
+) -> Solution:
+    """`torch.optim.LBFGS(lr=1)` as the papers use it, followed problem by problem: no safeguard.
+
+    z <- z - H grad f, whatever the objective then does.  One step is one inner iteration of torch,
+    so the papers' 300 calls of 20 iterations are 6,000 steps.  A problem leaves as in `lbfgs`, and
+    when its objective is no longer finite.  Source: torch.optim.LBFGS; Zhu et al. 2019, code.
+    """
+    return _lbfgs(objective, z, steps, tolerance, history, False, progress)
+
+
+def adam(
+    objective: Objective,
+    z: Tensor,
+    *,
+    steps: int = 2000,
+    tolerance: Tensor | float = 0.0,
+    lr: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    progress: bool = False,
+) -> Solution:
+    """Adam on every problem; a problem leaves at `tolerance` or when it is no longer finite.
+
+    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  z <- z - lr m^ / (sqrt(v^) + eps).
+    Source: Kingma & Ba 2015, Algorithm 1.
+    """
+    run = _Run(objective, z, steps, tolerance, progress)
+    x, m, v = run.start, torch.zeros_like(run.start), torch.zeros_like(run.start)
+    while run.goes_on():
+        f, g = run.evaluate(x)
+        keep = run.leave(run.solved(f) | ~f.isfinite())
+        x, g, m, v = x[keep], g[keep], m[keep], v[keep]
+        t = run.count
+        # m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g.square()
+        # z <- z - lr m^ / (sqrt(v^) + eps),  m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+        x = x - lr * (m / (1 - betas[0] ** t)) / ((v / (1 - betas[1] ** t)).sqrt() + eps)
+    return run.solution()
+
+
+def _lbfgs(objective, z, steps, tolerance, history, safeguard, progress) -> Solution:
+    run = _Run(objective, z, steps, tolerance, progress)
+    x, pairs = run.start, _Pairs(run.start, min(history, steps))
+    f, g = run.evaluate(x)
+    d, t = -g, _first_step(g)
+    stuck = ~f.isfinite()
+    while True:
+        slope = (g * d).sum(-1)
+        flat = ~(g.abs().amax(-1) > 1e-7)
+        if not safeguard:
+            flat |= slope > -1e-9
+        keep = run.leave(run.solved(f) | flat | stuck)
+        if not keep.all():
+            x, f, g, d, t, slope = (a[keep] for a in (x, f, g, d, t, slope))
+            pairs.keep(keep)
+        if not run.goes_on():
+            return run.solution()
+
+        # z + t d
+        s = t[:, None] * d
+        f_new, g_new = run.evaluate(x + s)
+        if safeguard:
+            # f(z + t d) <= f(z) + 1e-4 t <grad f, d>
+            ok = f_new <= f + 1e-4 * t * slope
+        else:
+            ok = torch.ones_like(f, dtype=torch.bool)
+        d_new = pairs.direction(s, g_new - g, ok, g_new)
+        # a refused step shrinks to the minimum of the parabola through f, slope and f_new
+        parabola = -slope * t.square() / (2 * (f_new - f - t * slope))
+        shrunk = parabola.nan_to_num(0.0).clamp(t / 10, t / 2)
+        t = torch.where(ok, 1.0, shrunk)
+        f = torch.where(ok, f_new, f)
+        x, g, d = (
+            torch.where(ok[:, None], new, old) for new, old in ((x + s, x), (g_new, g), (d_new, d))
+        )
+        stuck = ~f.isfinite()
+        if safeguard:
+            # no step helps: forget the pairs and go downhill; leave when that does not help either
+            lost = ((g * d).sum(-1) >= 0) | (t * d.abs().amax(-1) < 1e-9)
+            stuck |= lost & (pairs.pushed == 0)
+            lost &= pairs.pushed > 0
+            pairs.forget(lost)
+            d = torch.where(lost[:, None], -g, d)
+            t = torch.where(lost, _first_step(g), t)
+
+
+def _first_step(g: Tensor) -> Tensor:
+    """min(1, 1 / ||g||_1) along -g, the first step of torch.optim.LBFGS."""
+    return (1 / g.abs().sum(-1)).clamp(max=1)
+
+
+class _Run:
+    """The bookkeeping of a batch of problems: who is active, the best iterate, the trace."""
+
+    def __init__(self, objective, z, steps, tolerance, progress):
+        if len(z) == 0:
+            raise bad("z", "no problem", "z of shape (P, ...) with P > 0")
+        if not steps > 0:
+            raise bad("steps", steps, "a positive number")
+        self.objective, self.shape, self.steps = objective, z.shape[1:], steps
+        self.start = z.detach().reshape(len(z), -1).clone()  # (P, n)
+        self.tolerance = torch.as_tensor(tolerance, dtype=z.dtype, device=z.device).expand(len(z))
+        self.active = torch.arange(len(z), device=z.device)
+        self.now, self.best = self.start.clone(), self.start.clone()
+        self.value = z.new_full((len(z),), float("inf"))
+        self.evaluations = torch.zeros_like(self.active)
+        self.trace, self.snapshots, self.count = [], {}, 0
+        self.bar = tqdm(total=steps, disable=not progress, desc=f"{len(z)} problems")
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (A,) and gradients (A, n) of the active problems at x (A, n)."""
+        x = x.detach().requires_grad_()
+        values = self.objective(x.reshape(len(x), *self.shape), self.active)
+        (g,) = torch.autograd.grad(values.sum(), x)
+        self._record(x.detach(), values.detach())
+        return values.detach(), g
+
+    def solved(self, values: Tensor) -> Tensor:
+        return values <= self.tolerance[self.active]
+
+    def leave(self, done: Tensor) -> Tensor:
+        """Take the problems marked `done` (A,) out of the batch; returns the mask of the others."""
+        self.active = self.active[~done]
+        self.bar.set_postfix(active=len(self.active))
+        return ~done
+
+    def goes_on(self) -> bool:
+        return self.count < self.steps and len(self.active) > 0
+
+    def solution(self) -> Solution:
+        self.bar.close()
+        shaped = lambda flat: flat.reshape(len(flat), *self.shape)  # noqa: E731
+        return Solution(
+            shaped(self.best),
+            self.value,
+            torch.stack(self.trace, dim=1),
+            self.evaluations,
+            {count: shaped(flat) for count, flat in self.snapshots.items()},
+        )
+
+    def _record(self, x: Tensor, values: Tensor) -> None:
+        self.count += 1
+        self.evaluations[self.active] += 1
+        self.now[self.active] = x
+        row = torch.full_like(self.value, float("nan"))
+        row[self.active] = values
+        self.trace.append(row)
+        better = values < self.value[self.active]
+        self.best[self.active[better]] = x[better]
+        self.value[self.active[better]] = values[better]
+        if str(self.count).rstrip("0") in ("1", "2", "5"):
+            self.snapshots[self.count] = self.now.clone()
+        self.bar.update()
+
+
+class _Pairs:
+    """Each problem's last m pairs s = z_{k+1} - z_k and y = g_{k+1} - g_k, and -H g from them.
+
+    H is the inverse of L-BFGS in compact form, which passes over the pairs twice where the two-loop
+    recursion takes 4 m small steps:
+        H g = c g + S w - c Y u,   u = R^-1 S'g,   w = R^-T ((D + c Y'Y) u - c Y'g),
+    R the upper triangle of S'Y in the order of time, D its diagonal, c = s'y / y'y of the newest.
+    Source: Byrd, Nocedal & Schnabel 1994, section 3.
+    """
+
+    def __init__(self, like: Tensor, m: int):
+        P, n = like.shape
+        double = dict(dtype=torch.float64, device=like.device)
+        self.SY = like.new_zeros(P, m, 2, n)  # a ring of m slots, each of one s and one y
+        self.R, self.YY = torch.zeros(P, m, m, **double), torch.zeros(P, m, m, **double)
+        self.c = torch.ones(P, **double)
+        self.pushed = torch.zeros(P, dtype=torch.int64, device=like.device)
+
+    def keep(self, mask: Tensor) -> None:
+        for name, tensor in list(vars(self).items()):
+            setattr(self, name, tensor[mask])
+
+    def forget(self, mask: Tensor) -> None:
+        for tensor in (self.SY, self.R, self.YY, self.pushed):
+            tensor[mask] = 0
+        self.c[mask] = 1
+
+    def direction(self, s: Tensor, y: Tensor, accepted: Tensor, g: Tensor) -> Tensor:
+        """-H g (P, n), after taking in the pair (s, y) of each problem that accepted its step."""
+        m = self.R.shape[1]
+        # without positive curvature H loses its sign: the test of torch.optim.LBFGS
+        rows = (accepted & ((s * y).sum(-1) > 1e-10)).nonzero()[:, 0]
+        slot = self.pushed[rows] % m
+        self.SY[rows, slot] = torch.stack([s[rows], y[rows]], 1)
+        self.pushed[rows] += 1
+        k = int(self.pushed.max().clamp(max=m))
+        if k == 0:
+            return -g
+        SY = self.SY[:, :k].flatten(1, 2)  # (P, 2k, n), a view
+        products = (SY @ torch.stack([y, g], -1)).double().unflatten(1, (k, 2))  # (P, k, 2, 2)
+        Sy, Yy, Sg, Yg = (products[:, :, i, j] for j in (0, 1) for i in (0, 1))
+        self.R[rows, slot] = 0
+        self.R[rows, :k, slot] = Sy[rows]
+        self.YY[rows, slot, :k] = self.YY[rows, :k, slot] = Yy[rows]
+        self.c[rows] = Sy[rows, slot] / Yy[rows, slot]
+        R, YY, c = self.R[:, :k, :k], self.YY[:, :k, :k], self.c[:, None]
+
+        # from slots to the order of time, oldest first: only full rings are out of order
+        start = torch.where(self.pushed > m, self.pushed, 0)[:, None]
+        order = (start + torch.arange(k, device=g.device)) % k  # (P, k)
+        in_time = lambda v: v.gather(1, order)  # noqa: E731
+        in_slots = lambda v: torch.empty_like(v).scatter(1, order, v)  # noqa: E731
+        rows_in_time = R.gather(1, order[:, :, None].expand_as(R))
+        R_time = rows_in_time.gather(2, order[:, None, :].expand_as(R))
+        D = R.diagonal(dim1=1, dim2=2)
+        empty = (R_time.diagonal(dim1=1, dim2=2) == 0).double()
+        R_time = R_time + torch.diag_embed(empty)
+
+        # u = R^-1 S'g
+        u = in_slots(_solve(R_time, in_time(Sg), upper=True))
+        # w = R^-T ((D + c Y'Y) u - c Y'g)
+        b = D * u + c * ((YY @ u[:, :, None])[:, :, 0] - Yg)
+        w = in_slots(_solve(R_time.mT, in_time(b), upper=False))
+        # H g = c g + S w - c Y u
+        weights = torch.stack([w, -c * u], -1).flatten(1).to(g.dtype)  # (P, 2k)
+        return -(c.to(g.dtype) * g + (weights[:, None] @ SY)[:, 0])
+
+
+def _solve(triangle: Tensor, b: Tensor, upper: bool) -> Tensor:
+    return torch.linalg.solve_triangular(triangle, b[:, :, None], upper=upper)[:, :, 0]
