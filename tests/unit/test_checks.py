@@ -1,0 +1,142 @@
+"""Exercises: the book's own solutions pass, blanks and typical mistakes get their message."""
+
+import inspect
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from leaklib import attacks, checks, client, data, labels, metrics
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+EXERCISES = sorted(name for name in vars(checks) if name.startswith("exercise_"))
+
+
+def _exercises(path):
+    """(name of the check, stub, solution) of every exercise of a notebook, in its order."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    solutions = re.findall(r"<details>.*?```python\n(.*?)```.*?</details>", text, re.S)
+    stubs = [c.source for c in cells if c.cell_type == "code" and "checks.exercise" in c.source]
+    called = [re.search(r"checks\.(exercise_\d_\d)\((\w+)\)", stub).groups() for stub in stubs]
+    assert len(solutions) == len(stubs), f"{path.name}: a solution for each exercise"
+    return [(*names, *rest) for names, *rest in zip(called, stubs, solutions, strict=True)]
+
+
+FOUND = [exercise for path in NOTEBOOKS for exercise in _exercises(path)]
+NAMES = [check for check, *_ in FOUND]
+
+
+def _verdict(check, function, code):
+    space = dict(torch=torch, checks=checks, client=client, data=data, attacks=attacks)
+    space |= dict(labels=labels, metrics=metrics)
+    exec(code.rpartition("checks.exercise")[0] or code, space)
+    return getattr(checks, check)(space[function])
+
+
+def test_every_check_belongs_to_an_exercise_of_the_book():
+    assert sorted(NAMES) == EXERCISES
+
+
+@pytest.mark.parametrize(("check", "function", "stub", "solution"), FOUND, ids=NAMES)
+def test_the_solution_of_the_book_is_right_and_the_blank_is_open(check, function, stub, solution):
+    blank = _verdict(check, function, stub)
+    assert not blank and "not answered yet" in repr(blank)
+    right = _verdict(check, function, solution)
+    assert right, right.message
+
+
+@pytest.mark.parametrize("check", EXERCISES)
+def test_an_answer_that_raises_is_reported_and_does_not_raise(check):
+    def broken(*args):
+        raise ZeroDivisionError("oops")
+
+    verdict = getattr(checks, check)(broken)
+    assert not verdict and "ZeroDivisionError: oops" in verdict.message
+
+
+def _mean_rows(dV, db):
+    return (dV[db != 0] / db[db != 0][:, None]).mean(0)
+
+
+def _always(value):
+    return lambda *args: value
+
+
+MISTAKES = [
+    ("1_1", lambda us, ns: {n: sum(u[n] for u in us) / len(us) for n in us[0]}, "count for more"),
+    ("1_1", lambda us, ns: {n: sum(k * u[n] for k, u in zip(ns, us)) for n in us[0]}, "divide by"),
+    ("1_1", lambda us, ns: us[0]["a"], "dictionary"),
+    ("1_1", lambda us, ns: us[0], "not sum_k"),
+    ("1_2", lambda leak, lr: leak.direction, "divide by lr"),
+    ("1_2", lambda leak, lr: {n: -d / lr for n, d in leak.direction.items()}, "sign"),
+    ("1_2", lambda leak, lr: leak.update, "not (W_t"),
+    ("1_3", lambda leak, shape: sum(d.numel() for d in leak.update.values()) / 16, "three images"),
+    ("1_3", lambda leak, shape: len(leak.update) / 48, "counts tensors"),
+    ("1_3", lambda leak, shape: 48 / sum(d.numel() for d in leak.update.values()), "upside down"),
+    ("1_3", lambda leak, shape: 2.0, "48 pixels"),
+    ("2_1", lambda dV, db: (dV / db[:, None]).mean(0), "NaN"),
+    ("2_1", lambda dV, db: (dV / db[:, None]).nan_to_num(0).mean(0), "all units"),
+    ("2_1", _mean_rows, "tiny db"),
+    ("2_1", lambda dV, db: dV[1], "not the input"),
+    ("2_1", lambda dV, db: dV, "shape"),
+    ("2_2", lambda dV, d: torch.linalg.lstsq(d.T, dV).solution, "third too dark"),
+    ("2_2", lambda dV, d: dV[:3], "not the inputs"),
+    ("2_2", lambda dV, d: dV, "shape"),
+    ("2_3", lambda dV: dV[0] / dV[0].max(), "silent"),
+    ("2_3", lambda dV: dV[1] / -2, "scale"),
+    ("2_3", lambda dV: dV[1] / dV[1].abs().max(), "negative"),
+    ("2_3", lambda dV: torch.ones(7), "not x / max"),
+    ("3_1", lambda db: int(db.argmax()), "largest"),
+    ("3_1", lambda db: int((db < 0).nonzero()[0]) if (db < 0).any() else -1, "very sure"),
+    ("3_1", lambda db: int(db.argmin()), "all zeros"),
+    ("3_1", lambda db: int(db.argsort()[1]), "the label is"),
+    ("3_2", lambda db: tuple(sorted(db.topk(2, largest=False).indices.tolist()))[::-1], "first"),
+    ("3_2", _always((0, 0)), "both entries"),
+    ("3_3", lambda db, p, B: B * (p - db), "whole numbers"),
+    ("3_3", lambda db, p, B: (p - db).round().long(), "multiply by B"),
+    ("3_3", lambda db, p, B: (-B * db).round().long(), "the counts are"),
+    ("4_1", lambda g, G: sum((g[n] - G[n]).square().mean() for n in g), "means"),
+    ("4_1", lambda g, G: (g["V"] - G["V"]).square().sum(), "one of the layers"),
+    ("4_1", lambda g, G: sum((g[n] - G[n]).norm() for n in g), "norms"),
+    ("4_1", lambda g, G: (g["V"] - G["V"]).square(), "one number"),
+    ("4_1", _always(1.0), "test case"),
+    ("4_2", lambda images: images.abs().amax((1, 2, 3, 4)) > 10, "NaN slipped"),
+    ("4_2", lambda images: ~(images.amax((1, 2, 3, 4)) <= 1), "a little"),
+    ("4_2", lambda images: images > 10, "shape"),
+    ("4_2", _always(torch.tensor([True, True, True, False])), "you say"),
+    ("4_3", lambda z, u: -(u.softmax(0) * z.softmax(0).log()).sum(), "log_softmax"),
+    ("4_3", lambda z, u: (u.softmax(0) * z.log_softmax(0)).sum(), "sign"),
+    ("4_3", lambda z, u: -(u * z.log_softmax(0)).sum(), "softmax first"),
+    ("4_3", _always(torch.tensor(1.0)), "test case"),
+    (
+        "5_1",
+        lambda m, k, s: attacks.dlg(m, k, s, labels=torch.tensor([0]), steps=2),
+        "label is wrong",
+    ),
+    ("5_1", lambda m, k, s: attacks.idlg(m, k, s, steps=2), "more steps"),
+    ("5_1", lambda m, k, s: labels.idlg(k), "what attacks.dlg returns"),
+    ("5_2", lambda m, k, s, C: labels.idlg(k), "compare `objective`"),
+    ("5_3", lambda a, b: binomtest(int(a.sum()), len(a)).pvalue, "fair coins"),
+    ("5_3", lambda a, b: binomtest(6, 8, alternative="greater").pvalue, "one-sided"),
+    ("5_3", _always(0.5), "6 against 2"),
+    ("5_3", lambda a, b: binomtest(6, 8).pvalue, "never differ"),
+]
+
+
+@pytest.mark.parametrize(("number", "answer", "message"), MISTAKES)
+def test_a_typical_mistake_is_named(number, answer, message):
+    verdict = getattr(checks, f"exercise_{number}")(answer)
+    assert not verdict
+    assert message in verdict.message, verdict.message
+
+
+def test_every_message_of_the_checks_is_provoked_here():
+    yields = re.findall(r"yield (.*)", inspect.getsource(checks))
+    said = [" ".join(re.findall(r'"([^"]*)"', line)) for line in yields]
+    provoked = [message for _, _, message in MISTAKES]
+    unprovoked = [text for text in said if not any(message in text for message in provoked)]
+    assert unprovoked == []
