@@ -1,0 +1,261 @@
+"""The tools that keep the notebooks alike and build the book."""
+
+import json
+import os
+import sys
+import types
+
+import pytest
+
+import book
+import notebooks
+import repository
+import setup_cell
+
+CONFIG = """\
+title: A book
+
+# a comment
+repository:
+  # another
+  url: https://github.com/some_one/project
+  branch: main
+
+execute:
+  execute_notebooks: "off"
+"""
+
+
+def code(source, **more):
+    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    return {**cell, "source": source.splitlines(keepends=True), **more}
+
+
+def notebook(*cells):
+    title = {"cell_type": "markdown", "id": "t", "metadata": {}, "source": ["# Gradienten, $∇ℓ$"]}
+    return {"cells": [title, *cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A tiny project with two chapters."""
+    for folder in ("notebooks", "book", "leaklib", "_build"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "_config.yml").write_text(CONFIG)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\n")
+    (tmp_path / "requirements.txt").write_text("torch\n")
+    (tmp_path / "leaklib" / "__init__.py").write_text("x = 1\n")
+    (tmp_path / "book" / "welcome.md").write_text("# Welcome\n")
+    for name in ("01_a", "02_b"):
+        text = notebooks.text(notebook(code("print(1)", id="c")))
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(text, "utf-8")
+    return tmp_path
+
+
+def first(project):
+    return project / "notebooks" / "01_a.ipynb"
+
+
+# --- setup cell
+
+
+def test_setup_cell_comes_after_the_title_and_names_the_address(project):
+    setup_cell.main(check=False, root=project)
+    cells = notebooks.read(first(project))["cells"]
+    assert [cell["id"] for cell in cells] == ["t", "setup", "c"]
+    assert "leaklib @ git+https://github.com/some_one/project@main" in "".join(cells[1]["source"])
+
+
+def test_setup_cell_written_twice_changes_nothing(project):
+    setup_cell.main(check=False, root=project)
+    once = first(project).read_bytes()
+    setup_cell.main(check=False, root=project)
+    assert first(project).read_bytes() == once
+
+
+def test_setup_cell_takes_the_place_of_an_older_one(project):
+    old = code("import leaklib\nleaklib.setup()", id="x")
+    first(project).write_text(notebooks.text(notebook(code("1", id="c"), old)), "utf-8")
+    setup_cell.main(check=False, root=project)
+    assert [c["id"] for c in notebooks.read(first(project))["cells"]] == ["t", "setup", "c"]
+
+
+def test_setup_cell_check_names_the_notebook_and_leaves_it(project, capsys):
+    setup_cell.main(check=False, root=project)
+    assert not setup_cell.main(check=True, root=project)
+    text = first(project).read_text("utf-8").replace("@main", "@elsewhere")
+    first(project).write_text(text, "utf-8")
+    capsys.readouterr()
+    assert setup_cell.main(check=True, root=project)
+    assert capsys.readouterr().out.startswith(os.path.join("notebooks", "01_a.ipynb"))
+    assert first(project).read_text("utf-8") == text
+
+
+def run_setup_cell(monkeypatch, installed):
+    """Run the cell; return what it asked pip for, and how often it called leaklib.setup."""
+    asked, calls = [], []
+    shell = types.SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
+    fake = types.SimpleNamespace(setup=lambda: calls.append(1))
+    monkeypatch.setitem(sys.modules, "leaklib", fake)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed)
+    source = "".join(setup_cell.setup_cell(CONFIG)["source"])
+    for _ in range(2):
+        exec(source, {"get_ipython": lambda: shell})
+    return asked, len(calls)
+
+
+def test_setup_cell_installs_nothing_where_leaklib_is(monkeypatch):
+    assert run_setup_cell(monkeypatch, installed=object()) == ([], 2)
+
+
+def test_setup_cell_installs_from_the_repository_where_leaklib_is_missing(monkeypatch):
+    monkeypatch.delenv("LEAKLIB_SPEC", raising=False)
+    asked, _ = run_setup_cell(monkeypatch, installed=None)
+    wanted = 'install -q "leaklib @ git+https://github.com/some_one/project@main"'
+    assert asked[0] == ("pip", wanted)
+
+
+def test_setup_cell_installs_what_the_environment_names(monkeypatch):
+    monkeypatch.setenv("LEAKLIB_SPEC", "/a folder/leaklib")
+    asked, _ = run_setup_cell(monkeypatch, installed=None)
+    assert asked[0] == ("pip", 'install -q "/a folder/leaklib"')
+
+
+# --- address
+
+
+def test_repository_changes_the_address_everywhere(project):
+    (project / "CITATION.cff").write_text("repository-code: https://github.com/some_one/project\n")
+    repository.set_address("https://github.com/me/mine.git", "book", root=project)
+    config = (project / "_config.yml").read_text()
+    assert setup_cell.repository(config) == ("https://github.com/me/mine", "book")
+    assert config.startswith(CONFIG[:30]) and "# another" in config
+    assert "github.com/me/mine\n" in (project / "CITATION.cff").read_text()
+    assert "git+https://github.com/me/mine@book" in first(project).read_text("utf-8")
+
+
+def test_repository_keeps_the_branch(project):
+    repository.set_address("https://github.com/me/mine", None, root=project)
+    config = (project / "_config.yml").read_text()
+    assert setup_cell.repository(config) == ("https://github.com/me/mine", "main")
+
+
+@pytest.mark.parametrize("url", ["", "mine", "https://github.com", "git@github.com:me/mine"])
+def test_repository_wants_an_address(project, url):
+    with pytest.raises(ValueError, match="URL is"):
+        repository.set_address(url, None, root=project)
+    assert (project / "_config.yml").read_text() == CONFIG
+
+
+# --- outputs
+
+
+def test_outputs_are_found_and_removed(project, capsys):
+    full = code("1", id="c", execution_count=3, outputs=[{"output_type": "stream"}])
+    full["metadata"] = {"execution": {"iopub.status.busy": "now"}, "tags": ["x"]}
+    first(project).write_text(notebooks.text(notebook(full)), "utf-8")
+    assert notebooks.apply(notebooks.without_outputs, True, "holds outputs", project)
+    assert "01_a.ipynb: holds outputs" in capsys.readouterr().out
+    assert not notebooks.apply(notebooks.without_outputs, False, "", project)
+    assert notebooks.read(first(project))["cells"][1] == code("1", id="c") | {
+        "metadata": {"tags": ["x"]}
+    }
+    assert "∇ℓ" in first(project).read_text("utf-8")
+
+
+# --- build
+
+
+@pytest.fixture
+def builder(project, monkeypatch):
+    """The builder with pytest and Jupyter Book replaced; ``ran`` holds what was asked of them."""
+    state = types.SimpleNamespace(root=project, ran=[], fails=set(), build_fails=False)
+
+    def run(command, cwd, env=None):
+        if command[0].endswith("jupyter-book"):
+            state.ran.append("site")
+            (project / "_build" / "html").mkdir()
+            (project / "_build" / "html" / "index.html").write_text("x")
+            return types.SimpleNamespace(returncode=int(state.build_fails))
+        names = [os.path.basename(part) for part in command if part.endswith(".ipynb")]
+        state.ran += names
+        state.env = env
+        report = next(part.split("=", 1)[1] for part in command if part.startswith("--junit"))
+        inside = {name: "<failure/>" if name in state.fails else "" for name in names}
+        cases = [f'<testcase name="{n}">{inside[n]}</testcase>' for n in names]
+        with open(report, "w") as file:
+            file.write(f"<testsuite>{''.join(cases)}</testsuite>")
+        return types.SimpleNamespace(returncode=0)
+
+    def build():
+        state.ran.clear()
+        return book.main(project)
+
+    monkeypatch.setattr(book.subprocess, "run", run)
+    state.build = build
+    return state
+
+
+def test_second_build_does_nothing(builder):
+    assert builder.build() == 0
+    assert builder.ran == ["01_a.ipynb", "02_b.ipynb", "site"]
+    assert builder.env["LEAKBOOK_BUILD"] == "1" and builder.env["OMP_NUM_THREADS"] == "1"
+    assert builder.build() == 0
+    assert builder.ran == []
+
+
+def test_a_changed_notebook_alone_is_executed_again(builder):
+    builder.build()
+    first(builder.root).write_text(notebooks.text(notebook(code("print(2)", id="c"))), "utf-8")
+    builder.build()
+    assert builder.ran == ["01_a.ipynb", "site"]
+
+
+@pytest.mark.parametrize("name", ["leaklib/__init__.py", "requirements.txt"])
+def test_a_change_below_all_notebooks_executes_all(builder, name):
+    builder.build()
+    (builder.root / name).write_text("y = 2\n")
+    builder.build()
+    assert builder.ran[:2] == ["01_a.ipynb", "02_b.ipynb"]
+
+
+def test_a_changed_page_builds_the_site_only(builder):
+    builder.build()
+    (builder.root / "book" / "welcome.md").write_text("# Hello\n")
+    builder.build()
+    assert builder.ran == ["site"]
+
+
+def test_a_failed_notebook_fails_the_build_and_is_executed_again(builder):
+    builder.fails = {"02_b.ipynb"}
+    assert "failed" in builder.build()
+    assert "site" not in builder.ran
+    builder.fails = set()
+    assert builder.build() == 0
+    assert builder.ran == ["02_b.ipynb", "site"]
+
+
+def test_a_failed_site_is_built_again(builder):
+    builder.build_fails = True
+    assert builder.build() != 0
+    builder.build_fails = False
+    assert builder.build() == 0
+    assert builder.ran == ["site"]
+
+
+def test_a_notebook_that_is_gone_leaves_the_copy(builder):
+    builder.build()
+    first(builder.root).unlink()
+    builder.build()
+    assert builder.ran == ["site"]
+    assert not (builder.root / ".book" / "notebooks" / "01_a.ipynb").exists()
+
+
+def test_sources_are_never_modified(builder):
+    before = first(builder.root).read_bytes()
+    builder.build()
+    assert first(builder.root).read_bytes() == before
+    assert json.loads((builder.root / ".book" / "executed.json").read_text()).keys() == {
+        "01_a.ipynb",
+        "02_b.ipynb",
+    }

@@ -1,0 +1,127 @@
+"""Build the book: execute every notebook that changed, then make the site in ``_build/html``.
+
+Both work on a copy in ``.book``; the notebooks in the source tree are never modified. (The copy
+is not below ``_build``, for nbmake leaves out every notebook that is.) A notebook is executed
+again when its text, leaklib or requirements.txt changed since it last passed. The site is made
+again when anything on it changed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL_SECONDS = 600
+
+
+def digest(root, paths):
+    """One hash for the names and contents of files."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def files(folder):
+    """The files below a folder that somebody wrote."""
+    return [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+
+
+def copy_pages(root, copy):
+    """Copy the settings and the prose; notebooks that are gone leave the copy."""
+    copy.mkdir(exist_ok=True)
+    (copy / "notebooks").mkdir(exist_ok=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, copy / name)
+    shutil.rmtree(copy / "book", ignore_errors=True)
+    shutil.copytree(root / "book", copy / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    for old in (copy / "notebooks").glob("*.ipynb"):
+        if not (root / "notebooks" / old.name).exists():
+            old.unlink()
+
+
+def notebook_hashes(root):
+    """For every notebook the hash of all that its outputs depend on."""
+    shared = [*files(root / "leaklib"), root / "requirements.txt"]
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    return {path.name: digest(root, [path, *shared]) for path in notebooks}
+
+
+def read_record(path):
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def passed(report):
+    """The names of the notebooks that passed, from pytest's XML report."""
+    cases = ET.parse(report).iter("testcase") if report.exists() else []
+    return {Path(case.get("name")).name for case in cases if len(case.findall("*")) == 0}
+
+
+def run_notebooks(root, copy, names):
+    """Execute the copies of these notebooks, each as a test; return the names that passed."""
+    for name in names:
+        shutil.copy(root / "notebooks" / name, copy / "notebooks" / name)
+    report = copy / "report.xml"
+    report.unlink(missing_ok=True)
+    workers = min(2, len(names))
+    threads = {"OMP_NUM_THREADS": "1"} if workers > 1 else {}
+    command = [sys.executable, "-m", "pytest", "-v", "--durations=0", "--nbmake", "--overwrite"]
+    command += [f"--nbmake-timeout={CELL_SECONDS}", f"--junit-xml={report}"]
+    command += ["-n", str(workers if workers > 1 else 0)]
+    command += [str(copy / "notebooks" / name) for name in names]
+    subprocess.run(command, cwd=root, env={**os.environ, "LEAKBOOK_BUILD": "1", **threads})
+    return passed(report)
+
+
+def execute(root, copy):
+    """Execute what changed; True when every notebook's outputs are up to date."""
+    record_path = copy / "executed.json"
+    wanted = notebook_hashes(root)
+    record = {k: v for k, v in read_record(record_path).items() if v == wanted.get(k)}
+    todo = [n for n in wanted if n not in record or not (copy / "notebooks" / n).exists()]
+    print(f"notebooks: {len(wanted) - len(todo)} up to date, {len(todo)} to execute", flush=True)
+    if todo:
+        record |= {name: wanted[name] for name in run_notebooks(root, copy, todo)}
+    record_path.write_text(json.dumps(record, indent=1), "utf-8")
+    return record.keys() == wanted.keys()
+
+
+def build_site(root, copy):
+    """Make the whole site anew, so that no old page stays; True when it was made."""
+    stamp, html = root / "_build" / "site.sha256", root / "_build" / "html"
+    pages = [*files(copy / "book"), *files(copy / "notebooks"), *copy.glob("_*.yml")]
+    now = digest(root, [*pages, root / "requirements.txt"])
+    if stamp.exists() and stamp.read_text() == now and (html / "index.html").exists():
+        print("site: up to date")
+        return True
+    shutil.rmtree(root / "_build" / "html", ignore_errors=True)
+    shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
+    stamp.unlink(missing_ok=True)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(copy)]
+    command += ["--path-output", str(root), "-W", "-n", "--keep-going"]
+    if subprocess.run(command, cwd=root).returncode:
+        return False
+    stamp.write_text(now)
+    return True
+
+
+def main(root=ROOT):
+    copy = root / ".book"
+    copy_pages(root, copy)
+    if not execute(root, copy):
+        return "A notebook failed (see above), so the site was not made."
+    if not build_site(root, copy):
+        return "The site was not made: see the warnings above."
+    print(f"\nThe book is at {root / '_build' / 'html' / 'index.html'}")
+    print("Open that file in a browser, or run `make serve`.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
