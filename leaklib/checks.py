@@ -21,16 +21,20 @@ class _Unanswered(Exception):
 
 
 class Verdict:
-    """What a check found: true when the answer is right; `message` says what is wrong."""
+    """What a check found: true when the answer is right; `message` says what is wrong.
 
-    def __init__(self, number: str, right: bool, message: str):
+    right is None where there is no answer yet.
+    """
+
+    def __init__(self, number: str, right: bool | None, message: str):
         self.number, self.right, self.message = number, right, message
 
     def __bool__(self) -> bool:
-        return self.right
+        return self.right is True
 
     def __repr__(self) -> str:
-        return f"{'✓' if self.right else '✗'} Exercise {self.number}: {self.message}"
+        mark = {True: "✓", False: "✗", None: "○"}[self.right]
+        return f"{mark} Exercise {self.number}: {self.message}"
 
 
 def _check(number: str, faults: Callable[[], Iterator[str]]) -> Verdict:
@@ -38,7 +42,7 @@ def _check(number: str, faults: Callable[[], Iterator[str]]) -> Verdict:
     try:
         fault = next(faults(), None)
     except _Unanswered:
-        fault = "not answered yet. Replace the dots and run the cell again."
+        return Verdict(number, None, "not answered yet. Replace the dots and run the cell again.")
     except Exception as error:  # whatever the reader's code raises is theirs to see
         fault = f"your code raised {type(error).__name__}: {error}"
     return Verdict(number, fault is None, fault or "right.")

@@ -30,10 +30,10 @@ EPOCHS = (1, 2, 5)
 CONCENTRATIONS = ("even", "1", "0.1")
 NOISE = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 BATCH_SIZES = (1, 2, 4, 8, 16)
-HALF_WIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+HALF_WIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0)
 PRUNED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 DIGIT = (1, 1, 28, 28)
-STEPS = 300
+FEW_STEPS, STEPS, MANY_STEPS = 200, 250, 400
 
 
 # ------------------------------------------------------------------ 1 federated learning
@@ -47,8 +47,8 @@ def local_epochs(clients_see: str = "even", epochs: int = 1) -> Picture:
         xlabel="round",
         ylabel="accuracy on unseen digits",
         ylim=(0, 1),
-        caption=f"Ten clients that see {few} of the classes, {epochs} local epochs a round: "
-        f"{curve[-1]:.0%} after {len(curve)} rounds.",
+        caption=f"Ten clients that see {few} of the classes; each passes {epochs}x over its images "
+        f"in a round: {curve[-1]:.0%} after {len(curve)} rounds.",
     )
 
 
@@ -136,25 +136,25 @@ def initialisation(activation: str = "sigmoid", half_width: float = 0.5) -> Pict
     return plots.images(
         {"private": images, "rebuilt": mine},
         caption=f"LeNet with {activation} and weights from U(-{half_width:g}, {half_width:g}), at "
-        f"most {STEPS} evaluations: {_recovered(mine, images)}.",
+        f"most {FEW_STEPS} evaluations: {_recovered(mine, images)}.",
     )
 
 
 @cache
 def _initialisations(activation: str) -> tuple[Tensor, Tensor]:
-    """Three digits, and what DLG makes of each at every half-width: (6, 3, C, H, W)."""
+    """Three digits, and what DLG makes of each at every half-width: (5, 3, C, H, W)."""
     images, numbers = data.load("digits", 3, seed=1)
     leaks = []
     for a in HALF_WIDTHS:
         for i in range(len(images)):
             model = models.init_uniform(models.lenet(1, 28, activation=activation), a, seed=i)
             leaks.append(client.share_gradient(model, images[i : i + 1], numbers[i : i + 1]))
-    out = attacks.dlg(model, client.stack(leaks), DIGIT, steps=STEPS)
+    out = attacks.dlg(model, client.stack(leaks), DIGIT, steps=FEW_STEPS)
     return images, out.images.reshape(len(HALF_WIDTHS), *images.shape)
 
 
 def noisy_gradient(noise: float = 0.0) -> Picture:
-    """Four digits rebuilt by DLG when the client adds noise, relative to the gradient's size."""
+    """Three digits rebuilt by DLG when the client adds noise, relative to the gradient's size."""
     images, rebuilt = _defended(attacks.dlg, defenses.gaussian, NOISE, relative=True)
     mine = rebuilt[NOISE.index(noise)]
     return plots.images(
@@ -166,7 +166,7 @@ def noisy_gradient(noise: float = 0.0) -> Picture:
 
 # ------------------------------------------------------------------ 5 iDLG
 def pruned_gradient(pruned: float = 0.0) -> Picture:
-    """Four digits rebuilt by iDLG when the client sends only each tensor's largest entries."""
+    """Three digits rebuilt by iDLG when the client sends only each tensor's largest entries."""
     images, rebuilt = _defended(attacks.idlg, defenses.prune, PRUNED)
     mine = rebuilt[PRUNED.index(pruned)]
     return plots.images(
@@ -188,11 +188,11 @@ def idlg_start(start: str = "normal", solver: str = "published") -> Picture:
 
 @cache
 def arm(attack: str, start: str, solver: str) -> tuple[Tensor, Tensor, attacks.Reconstruction]:
-    """One arm of a paired comparison: (digits (12, 1, 28, 28), labels (12,), reconstruction).
+    """One arm of a paired comparison: (digits (10, 1, 28, 28), labels (10,), reconstruction).
 
     attack "dlg" or "idlg"; start as in `attacks.dlg`; solver "published" or "safeguarded".
     """
-    images, numbers = data.load("digits", 12, seed=2)
+    images, numbers = data.load("digits", 10, seed=2)
     run = {"dlg": attacks.dlg, "idlg": attacks.idlg}[attack]
     by = {"published": solvers.lbfgs_torch, "safeguarded": solvers.lbfgs}[solver]
     out = run(models.lenet(1, 28), digit_leaks(), DIGIT, start=start, solver=by, steps=STEPS)
@@ -201,8 +201,8 @@ def arm(attack: str, start: str, solver: str) -> tuple[Tensor, Tensor, attacks.R
 
 @cache
 def digit_leaks() -> client.Leak:
-    """The gradients behind `arm`: twelve digits, each on a network of its own."""
-    images, numbers = data.load("digits", 12, seed=2)
+    """The gradients behind `arm`: ten digits, each on a network of its own."""
+    images, numbers = data.load("digits", 10, seed=2)
     return client.stack(
         [
             client.share_gradient(
@@ -217,8 +217,8 @@ def digit_leaks() -> client.Leak:
 def _defended(
     attack: Callable, defense: Callable, levels: tuple[float, ...], **settings: bool
 ) -> tuple[Tensor, Tensor]:
-    """Four digits, and what an attack makes of them at each strength of a defence."""
-    images, numbers = data.load("digits", 4, seed=3)
+    """Three digits, and what an attack makes of them at each strength of a defence."""
+    images, numbers = data.load("digits", 3, seed=3)
     leaks = [
         client.share_gradient(
             models.lenet(1, 28, seed=i), images[i : i + 1], numbers[i : i + 1],
@@ -227,7 +227,7 @@ def _defended(
         for level in levels
         for i in range(len(images))
     ]  # fmt: skip
-    out = attack(models.lenet(1, 28), client.stack(leaks), DIGIT, steps=STEPS)
+    out = attack(models.lenet(1, 28), client.stack(leaks), DIGIT, steps=MANY_STEPS)
     return images, out.images.reshape(len(levels), *images.shape)
 
 

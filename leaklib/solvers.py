@@ -146,7 +146,8 @@ def _lbfgs(objective, z, steps, tolerance, history, safeguard, progress) -> Solu
             lost = ((g * d).sum(-1) >= 0) | (t * d.abs().amax(-1) < 1e-9)
             stuck |= lost & (pairs.pushed == 0)
             lost &= pairs.pushed > 0
-            pairs.forget(lost)
+            if lost.any():
+                pairs.forget(lost)
             d = torch.where(lost[:, None], -g, d)
             t = torch.where(lost, _first_step(g), t)
 

@@ -1,0 +1,73 @@
+"""The pictures that react: each shows what its sliders say, from a plain function."""
+
+import pytest
+
+from leaklib import metrics, scenes
+from leaklib.plots import Picture
+
+
+def _share(picture: Picture) -> int:
+    """The share in percent that a caption ends with."""
+    return int(picture.caption.split("%")[0].split()[-1])
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-2, 1.0])
+def test_noise_hurts_one_row_before_it_hurts_all_rows(noise):
+    picture = scenes.noisy_linear(noise)
+    told = dict(part.strip(" .").rsplit(" ", 2)[:2] for part in _scores(picture))
+    if noise:
+        assert (
+            float(told["all rows"]) > float(told["the largest row"]) > float(told["a typical row"])
+        )
+    assert f"{noise:g} times" in picture.caption
+
+
+def _scores(picture):
+    return picture.alt.split("first: ")[1].replace("> 100", "101").split(",")
+
+
+def test_relu_rows_hold_pictures_of_a_batch_and_sigmoid_rows_do_not():
+    assert _share(scenes.mixed_rows(8, "relu")) > 80
+    assert _share(scenes.mixed_rows(8, "sigmoid")) == 0
+    assert _share(scenes.mixed_rows(1, "sigmoid")) == 100
+
+
+def test_bars_name_the_classes_of_the_batch_and_those_that_point_down():
+    one = scenes.bias_gradient(1, 0.0)
+    listed, negative = (part.split(":")[1].strip() for part in one.caption.split(".")[:2])
+    assert listed == negative
+    assert len(scenes.bias_gradient(16, 0.0).caption) > len(one.caption)
+
+
+def test_more_local_epochs_train_further_when_all_clients_see_the_same():
+    assert _share(scenes.local_epochs("even", 5)) > _share(scenes.local_epochs("even", 1)) + 5
+
+
+def test_each_activation_has_its_own_window_of_weights():
+    recovered = {
+        (activation, a): _share(scenes.initialisation(activation, a))
+        for activation in ("sigmoid", "tanh")
+        for a in (0.05, 0.2)
+    }
+    assert recovered["sigmoid", 0.05] == 0 and recovered["sigmoid", 0.2] == 100
+    assert recovered["tanh", 0.05] == 100
+
+
+def test_noise_and_pruning_stop_the_attacker_who_does_not_know():
+    assert _share(scenes.noisy_gradient(0.0)) == 100 and _share(scenes.noisy_gradient(1.0)) == 0
+    pruned = [scenes.pruned_gradient(p) for p in (0.0, 0.99)]
+    assert [int(p.caption.split("knows nothing: ")[1].split("%")[0]) for p in pruned] == [100, 0]
+
+
+def test_a_start_inside_the_range_of_pixels_recovers_at_least_what_noise_does():
+    shares = {}
+    for start in ("normal", "half"):
+        images, _, out = scenes.arm("idlg", start, "published")
+        shares[start] = metrics.success_rate(out.images, images[:, None])
+        assert f"{shares[start]:.0%}" in scenes.idlg_start(start, "published").caption
+    assert shares["half"] > 0.8 and shares["half"] >= shares["normal"]
+
+
+def test_the_arms_of_a_comparison_attack_the_same_leaks_and_are_computed_once():
+    assert scenes.digit_leaks() is scenes.digit_leaks()
+    assert scenes.arm("idlg", "half", "published") is scenes.arm("idlg", "half", "published")
