@@ -37,7 +37,7 @@ FEW_STEPS, STEPS, MANY_STEPS = 200, 250, 400
 
 
 # ------------------------------------------------------------------ 1 federated learning
-def local_epochs(clients_see: str = "even", epochs: int = 1) -> Picture:
+def local_epochs(clients_see: str = "even", epochs: int = 2) -> Picture:
     """Test accuracy round by round of ten clients that each train `epochs` passes a round."""
     curve = _federation(clients_see, epochs)
     few = "the same mixture" if clients_see == "even" else f"Dirichlet({clients_see}) shares"
@@ -63,7 +63,7 @@ def _federation(clients_see: str, epochs: int) -> list[float]:
 
 
 # ------------------------------------------------------------------ 2 the linear layer
-def noisy_linear(noise: float = 0.0) -> Picture:
+def noisy_linear(noise: float = 1e-1) -> Picture:
     """A photograph out of one linear layer's gradient when the client adds noise to it.
 
     noise is relative to the root mean square of the gradient.
@@ -88,7 +88,7 @@ def noisy_linear(noise: float = 0.0) -> Picture:
     )
 
 
-def mixed_rows(batch_size: int = 1, activation: str = "relu") -> Picture:
+def mixed_rows(batch_size: int = 8, activation: str = "relu") -> Picture:
     """Rows dV_i / db_i of a batch's gradient, the nearest row to each of the first eight images."""
     images, numbers = (t[:16] for t in data.load("photos"))
     model = models.mlp(3, 32, (256,), len(data.PICTURES), activation=activation)
@@ -108,7 +108,7 @@ def mixed_rows(batch_size: int = 1, activation: str = "relu") -> Picture:
 
 
 # ------------------------------------------------------------------ 3 labels
-def bias_gradient(batch_size: int = 1, smoothing: float = 0.0) -> Picture:
+def bias_gradient(batch_size: int = 4, smoothing: float = 0.0) -> Picture:
     """The last layer's bias gradient of a batch of digits, with smoothed labels."""
     images, numbers = data.load("digits", 16, seed=4)
     images, numbers = images[:batch_size], numbers[:batch_size]
@@ -153,7 +153,7 @@ def _initialisations(activation: str) -> tuple[Tensor, Tensor]:
     return images, out.images.reshape(len(HALF_WIDTHS), *images.shape)
 
 
-def noisy_gradient(noise: float = 0.0) -> Picture:
+def noisy_gradient(noise: float = 1e-2) -> Picture:
     """Three digits rebuilt by DLG when the client adds noise, relative to the gradient's size."""
     images, rebuilt = _defended(attacks.dlg, defenses.gaussian, NOISE, relative=True)
     mine = rebuilt[NOISE.index(noise)]
@@ -165,7 +165,7 @@ def noisy_gradient(noise: float = 0.0) -> Picture:
 
 
 # ------------------------------------------------------------------ 5 iDLG
-def pruned_gradient(pruned: float = 0.0) -> Picture:
+def pruned_gradient(pruned: float = 0.5) -> Picture:
     """Three digits rebuilt by iDLG when the client sends only each tensor's largest entries."""
     images, rebuilt = _defended(attacks.idlg, defenses.prune, PRUNED)
     mine = rebuilt[PRUNED.index(pruned)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -16,11 +17,12 @@ MOST_FRAMES = 200
 
 
 def explore(fn: Callable[..., Picture], **grid: Sequence[object]) -> object:
-    """Show fn(**values) and a slider for each name in the grid, beginning at its first value.
+    """Show fn(**values) and a slider for each name in the grid.
 
-    fn must be a plain function that returns a `plots.Picture`.  With LEAKBOOK_BUILD=1 every
-    combination is drawn at once and the result is a page that needs no kernel, no server and no
-    other file: a still picture, which sliders change where scripts run.  Otherwise: ipywidgets.
+    fn must be a plain function that returns a `plots.Picture`.  A slider begins at fn's own default
+    where the grid has it, else at its first value.  With LEAKBOOK_BUILD=1 every combination is
+    drawn at once and the result is a page that needs no kernel, no server and no other file: a
+    still picture, which sliders change where scripts run.  Otherwise: ipywidgets.
     Raises ValueError for an empty grid, more than 200 combinations, or another kind of result.
     """
     if not grid or not all(len(values) for values in grid.values()):
@@ -30,42 +32,54 @@ def explore(fn: Callable[..., Picture], **grid: Sequence[object]) -> object:
         raise bad("grid", f"{len(combinations)} combinations", f"at most {MOST_FRAMES}")
     if os.environ.get("LEAKBOOK_BUILD") == "1":
         pictures = [_picture(fn, dict(zip(grid, values, strict=True))) for values in combinations]
-        return _Page(pictures, grid)
+        return _Page(pictures, grid, _beginning(fn, grid))
     return _box(fn, grid)
 
 
 class _Page:
     """All pictures of a grid as one piece of HTML."""
 
-    def __init__(self, pictures: list[Picture], grid: dict[str, Sequence[object]]):
-        self.pictures, self.grid = pictures, grid
+    def __init__(
+        self, pictures: list[Picture], grid: dict[str, Sequence[object]], start: dict[str, int]
+    ):
+        self.pictures, self.grid, self.start = pictures, grid, start
+        number = 0
+        for name, values in grid.items():
+            number = number * len(values) + start[name]
+        self.still = pictures[number]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
-        first = self.pictures[0]
-        return {"text/html": self.html(), "image/png": first.png(), "text/plain": first.alt}
+        still = self.still
+        return {"text/html": self.html(), "image/png": still.png(), "text/plain": still.alt}
 
     def html(self) -> str:
-        first, sizes = self.pictures[0], [len(values) for values in self.grid.values()]
+        still, sizes = self.still, [len(values) for values in self.grid.values()]
         frames = [dict(src=p.source(), alt=p.alt, caption=p.caption) for p in self.pictures]
         told = [[_told(value) for value in values] for values in self.grid.values()]
         # "</" would end the script element early
         content = json.dumps(dict(frames=frames, sizes=sizes, told=told)).replace("</", "<\\/")
         name = f"leak-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
         sliders = "".join(
-            f"<label>{html.escape(parameter.replace('_', ' '))} "
-            f'<input type="range" min="0" max="{size - 1}" step="1" value="0" '
-            f'aria-valuetext="{html.escape(values[0])}">'
-            f"<output>{html.escape(values[0])}</output></label>"
-            for parameter, size, values in zip(self.grid, sizes, told, strict=True)
+            _slider(parameter, values, self.start[parameter])
+            for parameter, values in zip(self.grid, told, strict=True)
         )
         return (
             f'<figure class="leak-explore" id="{name}">'
-            f'<img alt="{html.escape(first.alt)}" src="{frames[0]["src"]}">'
+            f'<img alt="{html.escape(still.alt)}" src="{still.source()}">'
             f'<div class="leak-controls" hidden>{sliders}</div>'
-            f'<figcaption aria-live="polite">{html.escape(first.caption)}</figcaption>'
+            f'<figcaption aria-live="polite">{html.escape(still.caption)}</figcaption>'
             f'<script type="application/json">{content}</script>'
             f"<script>{SCRIPT.replace('NAME', name)}</script></figure>"
         )
+
+
+def _slider(name: str, told: Sequence[str], start: int) -> str:
+    value = html.escape(told[start])
+    return (
+        f"<label>{html.escape(name.replace('_', ' '))} "
+        f'<input type="range" min="0" max="{len(told) - 1}" step="1" value="{start}" '
+        f'aria-valuetext="{value}"><output>{value}</output></label>'
+    )
 
 
 # frames are numbered with the last slider changing fastest, as itertools.product counts
@@ -86,7 +100,9 @@ const show = () => {
   image.alt = frames[number].alt;
   caption.textContent = frames[number].caption;
 };
-sliders.forEach((slider) => { slider.value = 0; slider.addEventListener("input", show); });
+// a browser that goes back to the page remembers the slider, but not the picture
+sliders.forEach((slider) => { slider.value = slider.defaultValue; });
+sliders.forEach((slider) => slider.addEventListener("input", show));
 root.querySelector(".leak-controls").hidden = false;
 })();"""
 
@@ -94,9 +110,11 @@ root.querySelector(".leak-controls").hidden = false;
 def _box(fn: Callable[..., Picture], grid: dict[str, Sequence[object]]) -> object:
     import ipywidgets
 
+    start = _beginning(fn, grid)
     sliders = {
         name: ipywidgets.SelectionSlider(
             options=[(_told(value), value) for value in values],
+            index=start[name],
             description=name.replace("_", " "),
             continuous_update=False,
             style={"description_width": "initial"},
@@ -114,6 +132,16 @@ def _box(fn: Callable[..., Picture], grid: dict[str, Sequence[object]]) -> objec
         slider.observe(show, names="value")
     show()
     return ipywidgets.VBox([image, *sliders.values(), caption])
+
+
+def _beginning(fn: Callable[..., Picture], grid: dict[str, Sequence[object]]) -> dict[str, int]:
+    """The position at which each slider begins."""
+    defaults = {name: p.default for name, p in inspect.signature(fn).parameters.items()}
+    positions = {name: list(values) for name, values in grid.items()}
+    return {
+        name: values.index(defaults[name]) if defaults.get(name) in values else 0
+        for name, values in positions.items()
+    }
 
 
 def _picture(fn: Callable[..., Picture], values: dict[str, object]) -> Picture:
