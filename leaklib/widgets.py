@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import inspect
 import json
@@ -56,20 +55,19 @@ class _Page:
         still, sizes = self.still, [len(values) for values in self.grid.values()]
         frames = [dict(src=p.source(), alt=p.alt, caption=p.caption) for p in self.pictures]
         told = [[_told(value) for value in values] for values in self.grid.values()]
-        # "</" would end the script element early
-        content = json.dumps(dict(frames=frames, sizes=sizes, told=told)).replace("</", "<\\/")
-        name = f"leak-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        # inside a script element "</script" and "<!--" would be read as HTML
+        content = json.dumps(dict(frames=frames, sizes=sizes, told=told)).replace("<", "\\u003c")
         sliders = "".join(
             _slider(parameter, values, self.start[parameter])
             for parameter, values in zip(self.grid, told, strict=True)
         )
         return (
-            f'<figure class="leak-explore" id="{name}">'
+            '<figure class="leak-explore">'
             f'<img alt="{html.escape(still.alt)}" src="{still.source()}">'
             f'<div class="leak-controls" hidden>{sliders}</div>'
             f'<figcaption aria-live="polite">{html.escape(still.caption)}</figcaption>'
             f'<script type="application/json">{content}</script>'
-            f"<script>{SCRIPT.replace('NAME', name)}</script></figure>"
+            f"<script>{SCRIPT}</script></figure>"
         )
 
 
@@ -84,7 +82,7 @@ def _slider(name: str, told: Sequence[str], start: int) -> str:
 
 # frames are numbered with the last slider changing fastest, as itertools.product counts
 SCRIPT = """(() => {
-const root = document.getElementById("NAME");
+const root = document.currentScript.parentElement;
 const {frames, sizes, told} = JSON.parse(root.querySelector("script").textContent);
 const sliders = [...root.querySelectorAll("input")];
 const image = root.querySelector("img"), caption = root.querySelector("figcaption");
