@@ -60,6 +60,19 @@ def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> floa
     return float((mse(images, truth) < threshold).float().mean())
 
 
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval (low, high) of a share, from `count` successes in n tries.
+
+    Raises ValueError unless 0 <= count <= n and n > 0.  Source: Wilson 1927.
+    """
+    from scipy.stats import binomtest
+
+    if n < 1 or not 0 <= count <= n:
+        raise bad("count", f"{count} of {n}", "0 <= count <= n, with n > 0")
+    interval = binomtest(int(count), int(n)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def match(images: Tensor, truth: Tensor) -> Tensor:
     """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
 

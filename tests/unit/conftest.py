@@ -1,0 +1,67 @@
+"""What several of the unit tests share: real digits, and a network that is not leaklib's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from leaklib import client, data
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch):
+    """The reader's environment must not decide what a test sees."""
+    for name in ("LEAKLIB_DATA", "LEAKBOOK_BUILD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """100 digits (100, 1, 28, 28) and their labels."""
+    return data.load("digits", 100, seed=0)
+
+
+@pytest.fixture(scope="session")
+def small_digits():
+    """24 digits of 12 x 12 pixels, where a small network is enough."""
+    return data.load("digits", 24, size=12, seed=0)
+
+
+@pytest.fixture(scope="session")
+def share_each():
+    """The stack of what one client an image sends, each from its own model: model_of(i)."""
+
+    def share(model_of, x, y, **settings):
+        return client.stack(
+            client.share_gradient(model_of(i), x[i : i + 1], y[i : i + 1], seed=i, **settings)
+            for i in range(len(x))
+        )
+
+    return share
+
+
+class Residual(nn.Module):
+    """A reader's own network: a residual branch, group normalisation, names unlike leaklib's."""
+
+    def __init__(self, channels: int = 1, classes: int = 10):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.branch = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8 * 36, classes)
+
+    def forward(self, x):
+        h = torch.sigmoid(self.norm(self.stem(x)))
+        return self.head((h + torch.tanh(self.branch(h))).flatten(1))
+
+
+@pytest.fixture
+def own_network():
+    """seed -> a Residual for 12 x 12 images."""
+
+    def make(seed=0, **settings):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Residual(**settings)
+
+    return make

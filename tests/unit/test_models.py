@@ -1,0 +1,115 @@
+"""The papers' networks have the papers' sizes and initialisation."""
+
+import pytest
+import torch
+from torch import nn
+
+from leaklib import models
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def flat(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        (dict(channels=3, size=32, classes=100), 85_036),
+        (dict(channels=1, size=28, classes=10), 13_426),
+    ],
+)
+def test_lenet_has_the_parameters_of_the_published_code(settings, count):
+    assert parameters(models.lenet(**settings)) == count
+
+
+@pytest.mark.parametrize("build", [models.lenet, models.mlp])
+def test_published_initialisation(build):
+    """U(-0.5, 0.5) for every weight and bias: range, mean, spread."""
+    values = flat(build(1, 28, init="dlg", seed=3))
+    assert values.abs().max() <= 0.5 and values.abs().max() > 0.49
+    assert abs(values.mean()) < 0.02
+    assert float(values.std()) == pytest.approx(1 / 12**0.5, rel=0.03)
+    for p in build(1, 28, init="dlg", seed=3).parameters():
+        assert p.abs().max() > 0.3, "biases too"
+
+
+def test_lenet_starts_as_published_and_mlp_as_torch():
+    assert flat(models.lenet(1, 28)).abs().max() > 0.49
+    bound = 1 / 784**0.5
+    assert models.mlp(1, 28).fc1.weight.abs().max() <= bound
+    assert models.lenet(1, 28, init="torch").fc.weight.abs().max() <= 1 / 588**0.5
+
+
+@pytest.mark.parametrize("init", ["dlg", "torch"])
+@pytest.mark.parametrize("build", [models.lenet, models.mlp])
+def test_seed_decides_the_weights_and_nothing_else_changes(build, init):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    one = flat(build(1, 28, init=init, seed=5))
+    torch.manual_seed(456)
+    same, other = flat(build(1, 28, init=init, seed=5)), flat(build(1, 28, init=init, seed=6))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    torch.manual_seed(123)
+    build(1, 28, init=init, seed=9)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator is given back"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [11, 25, 28, 32, 33])
+def test_logits_for_every_size(channels, size):
+    x = torch.rand(2, channels, size, size)
+    assert models.lenet(channels, size, classes=7)(x).shape == (2, 7)
+    assert models.mlp(channels, size, hidden=(5, 6), classes=7)(x).shape == (2, 7)
+
+
+def test_stages_of_lenet():
+    model, x = models.lenet(3, 32), torch.rand(1, 3, 32, 32)
+    shapes = [tuple(model[: n + 1](x).shape[1:]) for n in (0, 2, 4)]
+    assert shapes == [(12, 16, 16), (12, 8, 8), (12, 8, 8)]
+
+
+def test_mlp_without_hidden_layers_is_softmax_regression():
+    model = models.mlp(1, 8, hidden=(), classes=3)
+    assert [type(m) for m in model] == [nn.Flatten, nn.Linear]
+    assert [name for name, _ in model.named_parameters()] == ["fc.weight", "fc.bias"]
+
+
+def test_layers_are_named():
+    names = [name for name, _ in models.mlp(1, 8, hidden=(5, 4)).named_parameters()]
+    assert names[::2] == ["fc1.weight", "fc2.weight", "fc.weight"]
+
+
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_activations(activation):
+    kind = models.ACTIVATIONS[activation]
+    assert sum(isinstance(m, kind) for m in models.lenet(activation=activation)) == 3
+    assert sum(isinstance(m, kind) for m in models.mlp(hidden=(5, 5), activation=activation)) == 2
+
+
+@pytest.mark.parametrize("a", [0.1, 2.0])
+def test_init_uniform(a):
+    model = nn.Sequential(nn.Linear(50, 50), nn.LayerNorm(50)).double()
+    assert models.init_uniform(model, a, seed=1) is model
+    values = flat(model)
+    assert 0.95 * a < values.abs().max() <= a and values.dtype == torch.float64
+    again = flat(models.init_uniform(nn.Sequential(nn.Linear(50, 50), nn.LayerNorm(50)), a, 2))
+    assert not torch.equal(values.float(), again)
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("build", [models.lenet, models.mlp])
+def test_unknown_names_are_refused(build):
+    with pytest.raises(ValueError, match="^activation: got 'step'; wanted one of sigmoid, tanh"):
+        build(activation="step")
+    with pytest.raises(ValueError, match='^init: got \'xavier\'; wanted "dlg".*"torch"'):
+        build(init="xavier")
+
+
+@pytest.mark.parametrize("a", [0, -0.5, float("nan")])
+def test_width_of_the_interval_is_positive(a):
+    with pytest.raises(ValueError, match=f"^a: got {a}; .*positive"):
+        models.init_uniform(nn.Linear(2, 2), a)
