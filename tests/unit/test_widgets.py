@@ -132,6 +132,17 @@ def test_same_picture_twice_on_a_page_reacts_twice(book):
     assert "getElementById" not in html_of(bar, height=[1.0, 2.0])
 
 
+def test_page_begins_at_the_defaults_of_the_function(book):
+    """Where the grid has them; else at the first value."""
+    page = Page(html_of(bar, height=[3.0, 2.0, 1.0], name=["a", "b"]))
+    (image,) = page.all("img")
+    assert image["src"] == bar(1.0, "a").source() and image["alt"] == "Alt a 1.0."
+    assert [slider["value"] for slider in page.all("input")] == ["2", "0"]
+    assert page.all("input")[0]["aria-valuetext"] == "1" and "Caption a 1.0." in page.text
+    frames = json.loads(page.scripts[0])["frames"]
+    assert frames[2 * 2 + 0]["src"] == image["src"]
+
+
 # --- in a notebook ------------------------------------------------------------------------------
 
 
@@ -153,6 +164,12 @@ def test_sliders_change_picture_words_and_caption():
     assert image.alt == "Alt b 2.0."
     height.value = 1.0
     assert bytes(image.value) == bar(1.0, "b").png()
+
+
+def test_notebook_begins_at_the_defaults_of_the_function():
+    image, (height, name), _ = parts(widgets.explore(bar, height=[3.0, 1.0], name=["a", "b"]))
+    assert (height.value, name.value) == (1.0, "a")
+    assert bytes(image.value) == bar(1.0, "a").png()
 
 
 def test_notebook_draws_only_what_is_looked_at():
