@@ -51,16 +51,15 @@ def linear_rows(leak: Leak, layer: str | None = None) -> Tensor:
 def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor]:
     matrices = 2 if leak.victims is None else 3
     pairs = {
-        name.removesuffix(".weight"): name.removesuffix("weight") + "bias"
+        name: f"{name.removesuffix('weight')}bias"
         for name, W in leak.weights.items()
         if W.ndim == matrices and name.endswith("weight")
     }
-    found = {name: bias for name, bias in pairs.items() if bias in leak.weights}
-    if layer is None and found:
-        layer = next(iter(found))
-    if layer not in found:
-        came = (
-            f"{layer!r}, a layer without weight or bias" if layer else "no linear layer with bias"
-        )
-        raise bad("layer", came, f"a linear layer with a bias; this leak has {list(found)}")
-    return leak.direction[f"{layer}.weight"], leak.direction[found[layer]]
+    found = {weight: bias for weight, bias in pairs.items() if bias in leak.weights}
+    named = [w for w in found if layer is None or w in (layer, f"{layer}.weight")]
+    if not named:
+        came = "no linear layer with bias" if layer is None else repr(layer)
+        known = [weight.removesuffix(".weight") for weight in found]
+        raise bad("layer", came, f"a linear layer with a bias; this leak has {known}")
+    weight, bias = named[0], found[named[0]]
+    return leak.direction[weight], leak.direction[bias]

@@ -9,6 +9,7 @@ architecture and the leak; the restart that it keeps is the one whose objective 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -27,6 +28,13 @@ CONVERGED = 1e-7
 
 STOP = 1e-9
 """A problem is solved, and stops, when its objective is this small against the same."""
+
+STARTS = {
+    "half": lambda size, generator: torch.full(size, 0.5),
+    "zeros": lambda size, generator: torch.zeros(size),
+    "uniform": lambda size, generator: torch.rand(size, generator=generator),
+    "normal": lambda size, generator: torch.randn(size, generator=generator),
+}
 
 
 class Reconstruction(NamedTuple):
@@ -80,13 +88,9 @@ def dlg(
     leaks = leak if leak.victims is not None else stack([leak])
     V, R, B, h = leaks.victims, restarts, shape[0], leaks.direction
     like = next(iter(h.values()))
-    generator = torch.Generator().manual_seed(seed)
-    z = _start(start, V, R, shape, generator, like, joint=labels is None).flatten(2)  # (V, R, n)
-    n = z.shape[2]
-    if labels is None:
-        u = torch.randn(V, R, B * classes, generator=generator).to(like)
-        z = torch.cat([z, u], dim=2)
-    else:
+    z = _start(start, V, R, shape, like, seed, u_size=B * classes if labels is None else 0)
+    n = math.prod(shape)  # of the (V, R, n + u_size) numbers, those that are pixels
+    if labels is not None:
         labels = _given_labels(labels, V, B, classes).to(like.device)
     # what one problem reads: its own weights, message and labels; class 0 stands in for -1
     given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h)
@@ -109,11 +113,13 @@ def dlg(
 
     zero = {name: torch.zeros_like(tensor) for name, tensor in h.items()}
     scale = vmap(distance)(zero, h)  # (V,)
+    # with a prior the objective has no known floor, so that nothing says when it is reached
+    floor = STOP * scale if prior is None else torch.full_like(scale, -math.inf)
     found = solver(
         _batched(objective, given, R),
         z.flatten(0, 1),  # (V R, n)
         steps=steps,
-        tolerance=STOP * scale.repeat_interleave(R),
+        tolerance=floor.repeat_interleave(R),
         progress=progress,
     )
     kept = torch.arange(V, device=like.device) * R + found.value.reshape(V, R).argmin(1)
@@ -191,27 +197,30 @@ def _given_labels(labels: Tensor, V: int, B: int, classes: int) -> Tensor:
     return labels
 
 
-def _start(start, V, R, shape, generator, like, joint) -> Tensor:
-    """The first images (V, R, B, C, H, W)."""
-    size = (V, R, *shape)
-    if torch.is_tensor(start):
-        try:
-            return start.to(like).expand(size)
-        except RuntimeError:
-            raise bad("start", f"shape {tuple(start.shape)}", f"images like {size}") from None
-    draws = {
-        "half": lambda: torch.full(size, 0.5),
-        "zeros": lambda: torch.zeros(size),
-        "uniform": lambda: torch.rand(size, generator=generator),
-        "normal": lambda: torch.randn(size, generator=generator),
-    }
-    if start not in draws:
-        raise bad("start", repr(start), f"a tensor of images, or one of {', '.join(draws)}")
+def _start(start, V, R, shape, like, seed, u_size) -> Tensor:
+    """The first images and label logits u' ~ N(0, 1) of every restart: (V, R, n + u_size).
+
+    Restart after restart, so that more restarts begin with those that fewer have.
+    """
     if R < 1:
         raise bad("restarts", R, "at least 1")
-    if R > 1 and start in ("half", "zeros") and not joint:
+    if torch.is_tensor(start):
+        try:
+            given = start.to(like).expand(V, R, *shape)
+        except RuntimeError:
+            came, wanted = tuple(start.shape), (V, R, *shape)
+            raise bad("start", f"shape {came}", f"images like {wanted}") from None
+    elif start not in STARTS:
+        raise bad("start", repr(start), f"a tensor of images, or one of {', '.join(STARTS)}")
+    elif R > 1 and start in ("half", "zeros") and not u_size:
         raise bad("restarts", R, f'1, or start="uniform" or "normal": every {start!r} is the same')
-    return draws[start]().to(like)
+    generator = torch.Generator().manual_seed(seed)
+    guesses = []
+    for r in range(R):
+        drawn = given[:, r] if torch.is_tensor(start) else STARTS[start]((V, *shape), generator)
+        u = torch.randn(V, u_size, generator=generator)
+        guesses.append(torch.cat([drawn.flatten(1).to(like), u.to(like)], 1))
+    return torch.stack(guesses, 1)
 
 
 def _batched(problem: Callable, given: dict[str, Tensors], R: int) -> solvers.Objective:

@@ -184,7 +184,7 @@ def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
     if not torch.is_tensor(y) or len(y) != len(x):
         came = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
         raise bad("y", came, f"a tensor of {len(x)} labels, one an image")
-    classes = logits_shape(model, x.shape, like=x)[-1]
+    classes = logits_shape(model, x.shape, like=x, name="x")[-1]
     if y.is_floating_point():
         if y.shape != (len(x), classes) or not torch.allclose(y.sum(-1), y.new_ones(len(y))):
             raise bad("y", f"shape {tuple(y.shape)}", f"({len(x)}, {classes}) rows that sum to 1")
@@ -216,13 +216,16 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
                 raise bad(f"leak.{what}[{name!r}]", "NaN or infinite entries", "finite numbers")
 
 
-def logits_shape(model: nn.Module, shape: Sequence[int], like: Tensor) -> torch.Size:
+def logits_shape(
+    model: nn.Module, shape: Sequence[int], like: Tensor, name: str = "shape"
+) -> torch.Size:
     """Shape (B, C) of the network's output for images of this shape, or a ValueError."""
     try:
         with torch.no_grad():
             logits = model(torch.zeros(*shape, dtype=like.dtype, device=like.device))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise bad("shape", tuple(shape), f"images that the network takes ({error})") from error
+        came = f"{tuple(shape)} of {like.dtype}"
+        raise bad(name, came, f"images that the network takes ({error})") from error
     if logits.ndim != 2 or len(logits) != shape[0]:
         raise bad("model", f"an output of shape {tuple(logits.shape)}", "logits (B, C)")
     return logits.shape

@@ -10,12 +10,14 @@ import io
 import os
 import tempfile
 import urllib.request
+import zipfile
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ._errors import bad
@@ -50,6 +52,8 @@ def load(
     resizes to size x size pixels.  Raises ValueError for an unknown set or a count out of range,
     and RuntimeError, with nothing left on disk, where a set can be neither found nor downloaded.
     """
+    if size is not None and not size > 0:
+        raise bad("size", size, "a positive number of pixels, or None")
     images, labels = _read(name, 32 if size is None else size)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
@@ -92,8 +96,9 @@ def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
         raise bad("size", size, "a positive number of pixels")
     try:
         with Image.open(io.BytesIO(_bytes(source))) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+            # a photograph carries in its EXIF data which way is up
+            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, HTTPException, Image.DecompressionBombError) as error:
         shown = f"{len(source)} bytes" if isinstance(source, bytes) else repr(str(source))
         raise bad("source", shown, f"a path, address or bytes of an image ({error})") from error
     return _square(pixels, size)[None]
@@ -191,7 +196,7 @@ def _npz(file: Path) -> tuple[Tensor, Tensor]:
     try:
         with np.load(file, allow_pickle=False) as held:
             images, labels = held["images"], held["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise bad(str(file), f"a file that cannot be read ({error})", "images, labels") from error
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
         came = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
@@ -214,7 +219,7 @@ def _torchvision(name: str) -> tuple[Tensor, Tensor]:
                 os.rename(f"{aside}/{name}", kept)
         held = dataset(kept, download=False, **test_split)
         pairs = [(np.asarray(image), int(label)) for image, label in held]
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, HTTPException) as error:
         raise _missing(name, str(error)) from error
     images = np.stack([image[..., None] if image.ndim == 2 else image for image, _ in pairs])
     return _to_tensors(images, np.array([label for _, label in pairs]))

@@ -59,8 +59,11 @@ def fedsgd_round(
 ) -> list[Leak]:
     """One round of FedSGD: W <- W - lr sum_k (n_k / n) g_k, in place; returns what was sent.
 
-    Each client k sends the gradient of all its n_k images.  Source: McMahan et al. 2017, section 2.
+    Each client k sends the gradient of all its n_k images.  Raises ValueError unless lr > 0.
+    Source: McMahan et al. 2017, section 2.
     """
+    if not lr > 0:
+        raise bad("lr", lr, "a positive number")
     leaks = [
         share_gradient(model, *client, defense=defense, seed=seed * len(clients) + k)
         for k, client in enumerate(clients)

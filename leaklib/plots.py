@@ -119,11 +119,15 @@ def row(named: Mapping[str, Tensor], *, caption: str, score: bool = True) -> Pic
     named {name: (1, C, H, W)}.  Raises ValueError for another shape.
     """
     shown = {name: _flat(name, image) for name, image in named.items()}
+    for name, image in shown.items():
+        if len(image) != 1:
+            raise bad(f"named[{name!r}]", f"shape {tuple(image.shape)}", "one image (1, C, H, W)")
     truth = next(iter(shown.values()))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.6 * len(shown), 1.9))
         said = []
-        for axis, (name, image) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axis, (name, image) in zip(axes, shown.items(), strict=True):
             _show(axis, image[0])
             axis.set_title(name, fontsize=9)
             if score and image is not truth:

@@ -6,6 +6,9 @@ from torch import nn
 
 from leaklib import client, data
 
+# these problems are small: a second thread gains nothing, and loses much on a busy machine
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch):

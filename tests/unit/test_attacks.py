@@ -450,6 +450,19 @@ def test_zero_gradient_tells_nothing(leak):
     assert not out.converged.any() and out.images.isfinite().all()
 
 
+def test_undetermined_label_is_never_believed(small_digits):
+    """Two classes without a bias: the label cannot be told, although its stand-in, 0, is right."""
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(144, 20), nn.Sigmoid(), nn.Linear(20, 2, bias=False)
+    )
+    model = models.init_uniform(model, 0.5)
+    leak = client.share_gradient(model, small_digits[0][:1], torch.tensor([0]))
+    out = attacks.idlg(model, leak, SMALL, steps=300)
+    assert out.labels.tolist() == [[-1]] and not out.converged.any()
+    known = attacks.idlg(model, leak, SMALL, labels=torch.tensor([0]), steps=300)
+    assert known.converged.all() and torch.equal(known.images, out.images)
+
+
 @pytest.mark.parametrize("distance", [objectives.l2, objectives.cosine], ids=named)
 @pytest.mark.parametrize("solver", [*LBFGS, solvers.adam], ids=named)
 def test_result_is_never_nan(leak, solver, distance):

@@ -138,10 +138,11 @@ def test_rounds_are_reproducible_and_defended(play, clients):
     assert not torch.allclose(after(noise, 1), after(None, 1))
 
 
-def test_clients_do_not_share_their_noise(clients):
+@pytest.mark.parametrize("play", [federated.fedsgd_round, federated.fedavg_round])
+def test_clients_do_not_share_their_noise(play, clients):
     """Equal noise would be told apart by subtracting two messages."""
     same = [clients[0]] * 2
-    leaks = federated.fedsgd_round(model_of(), same, lr=0.1, defense=defenses.gaussian(1.0))
+    leaks = play(model_of(), same, lr=0.1, defense=defenses.gaussian(1.0))
     assert not torch.allclose(leaks[0].update["fc.bias"], leaks[1].update["fc.bias"])
 
 
