@@ -43,7 +43,8 @@ class Reconstruction(NamedTuple):
     images      (V, B, C, H, W) the best iterate by objective; pixels are not clamped
     labels      (V, B) class numbers, -1 where the rule could not tell
     objective   (V,) the objective of those images
-    converged   (V,) whether the distance is below `CONVERGED` times that of a zero gradient
+    converged   (V,) whether the distance is below `CONVERGED` times that of a zero gradient; with a
+                `defend` that discards much, a wrong image can match what is left
     trace       (V, T) the objective at each evaluation of the restart kept, NaN once it has ended
     evaluations (V,) evaluations spent, all restarts together
     snapshots   {evaluations: (V, B, C, H, W)} where the kept restart stood after 1, 2, 5, 10, …
@@ -95,7 +96,7 @@ def dlg(
     # what one problem reads: its own weights, message and labels; class 0 stands in for -1
     given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h)
     given["y"] = {} if labels is None else {"y": labels.clamp(min=0)}
-    g = gradient(model)
+    g, ways = gradient(model), {"loop": False}
 
     def gap(z: Tensor, given: dict[str, Tensors]) -> Tensor:
         """distance(defend(g(W, x', y')), h) of one problem."""
@@ -116,7 +117,7 @@ def dlg(
     # with a prior the objective has no known floor, so that nothing says when it is reached
     floor = STOP * scale if prior is None else torch.full_like(scale, -math.inf)
     found = solver(
-        _batched(objective, given, R),
+        _batched(objective, given, R, ways),
         z.flatten(0, 1),  # (V R, n)
         steps=steps,
         tolerance=floor.repeat_interleave(R),
@@ -125,7 +126,7 @@ def dlg(
     kept = torch.arange(V, device=like.device) * R + found.value.reshape(V, R).argmin(1)
     best = found.z[kept]
     with torch.no_grad():
-        gaps = _batched(gap, given, 1)(best, torch.arange(V, device=like.device))
+        gaps = _batched(gap, given, 1, ways)(best, torch.arange(V, device=like.device))
     converged = gaps < CONVERGED * scale
     if labels is None:
         labels = best[:, n:].reshape(V, B, classes).argmax(-1)
@@ -167,8 +168,11 @@ def idlg(
     and the attack, run with class 0, is never marked converged.
     Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.
     """
+    if labels is None:
+        _check(model, leak, shape)
+        labels = label_rules.idlg(leak)
     return dlg(
-        model, leak, shape, labels=label_rules.idlg(leak) if labels is None else labels,
+        model, leak, shape, labels=labels,
         start=start, distance=distance, prior=prior, defend=defend, solver=solver, steps=steps,
         restarts=restarts, seed=seed, progress=progress,
     )  # fmt: skip
@@ -223,12 +227,14 @@ def _start(start, V, R, shape, like, seed, u_size) -> Tensor:
     return torch.stack(guesses, 1)
 
 
-def _batched(problem: Callable, given: dict[str, Tensors], R: int) -> solvers.Objective:
+def _batched(
+    problem: Callable, given: dict[str, Tensors], R: int, ways: dict[str, bool]
+) -> solvers.Objective:
     """`problem(z, given)` of one problem as an objective of many, R problems to a victim.
 
-    By vmap; a network that it cannot batch is evaluated in a loop, which is said once.
+    By vmap; a network that it cannot batch is evaluated in a loop, which is said once and
+    remembered in `ways`.
     """
-    ways = {"loop": False}
     rows: dict = {}
 
     def objective(z: Tensor, index: Tensor) -> Tensor:

@@ -188,7 +188,8 @@ class _Run:
 
     def leave(self, done: Tensor) -> Tensor:
         """Take the problems marked `done` (A,) out of the batch; returns the mask of the others."""
-        self.active = self.active[~done]
+        if done.any():
+            self.active = self.active[~done]
         self.bar.set_postfix(active=len(self.active))
         return ~done
 
