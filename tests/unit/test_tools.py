@@ -63,7 +63,9 @@ def test_setup_cell_comes_after_the_title_and_names_the_address(project):
     setup_cell.main(check=False, root=project)
     cells = notebooks.read(first(project))["cells"]
     assert [cell["id"] for cell in cells] == ["t", "setup", "c"]
-    assert "leaklib @ git+https://github.com/some_one/project@main" in "".join(cells[1]["source"])
+    cell = "".join(cells[1]["source"])
+    assert 'source = "git+https://github.com/some_one/project@main"' in cell
+    assert 'os.environ.get("LEAKLIB_SPEC", f"leaklib @ {source}")' in cell
 
 
 def test_setup_cell_written_twice_changes_nothing(project):
