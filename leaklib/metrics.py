@@ -6,10 +6,21 @@ shape, one number an image.  A stack of one victim may be scored against plain (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ._errors import bad
+
+
+class McNemar(NamedTuple):
+    """Two outcomes on the same images: how often only one of them is true, and the p-value."""
+
+    only_a: int
+    only_b: int
+    p: float
 
 
 def mse(images: Tensor, truth: Tensor) -> Tensor:
@@ -73,6 +84,23 @@ def wilson(count: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def mcnemar(a: Tensor | Sequence[bool], b: Tensor | Sequence[bool]) -> McNemar:
+    """McNemar's exact two-sided test of two outcomes a, b (n,) on the same n images.
+
+    Images on which both agree carry no evidence.  If the two are equally good, each of the others
+    is a fair coin: p is the chance of heads and tails as uneven as these, 1 where none differ.
+    Raises ValueError unless both hold booleans and are equally long.  Source: McNemar 1947.
+    """
+    from scipy.stats import binomtest
+
+    a, b = _outcomes("a", a), _outcomes("b", b)
+    if len(a) != len(b):
+        raise bad("b", f"{len(b)} outcomes", f"{len(a)}, one for each of a")
+    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    differ = only_a + only_b
+    return McNemar(only_a, only_b, float(binomtest(only_a, differ).pvalue) if differ else 1.0)
+
+
 def match(images: Tensor, truth: Tensor) -> Tensor:
     """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
 
@@ -90,6 +118,14 @@ def match(images: Tensor, truth: Tensor) -> Tensor:
         for c in cost.reshape(-1, *cost.shape[-2:])  # (V, B, B): truth by reconstruction
     ]
     return torch.stack(columns).reshape(truth.shape[:-3])
+
+
+def _outcomes(name: str, values: Tensor | Sequence[bool]) -> Tensor:
+    outcomes = torch.as_tensor(values).cpu()
+    if outcomes.dtype != torch.bool or outcomes.ndim != 1:
+        came = f"shape {tuple(outcomes.shape)} of {outcomes.dtype}"
+        raise bad(name, came, "booleans (n,), one for each image")
+    return outcomes
 
 
 def _pair(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
