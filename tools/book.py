@@ -2,8 +2,8 @@
 
 Both work on a copy in ``.book``; the notebooks in the source tree are never modified. (The copy
 is not below ``_build``, for nbmake leaves out every notebook that is.) A notebook is executed
-again when its text, leaklib or requirements.txt changed since it last passed. The site is made
-again when anything on it changed.
+again when its text, leaklib, a saved result or requirements.txt changed since it last passed. The
+site is made again when anything on it changed.
 """
 
 import hashlib
@@ -48,7 +48,8 @@ def copy_pages(root, copy):
 
 def notebook_hashes(root):
     """For every notebook the hash of all that its outputs depend on."""
-    shared = [*files(root / "leaklib"), root / "requirements.txt"]
+    saved = [*root.glob("experiments/results/*.json"), *root.glob("benchmarks/results/*.json")]
+    shared = [*files(root / "leaklib"), *saved, root / "requirements.txt"]
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     return {path.name: digest(root, [path, *shared]) for path in notebooks}
 

@@ -221,6 +221,19 @@ def test_a_change_below_all_notebooks_executes_all(builder, name):
     assert builder.ran[:2] == ["01_a.ipynb", "02_b.ipynb"]
 
 
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
+def test_a_new_result_executes_all(builder, folder):
+    """Any page may show it."""
+    builder.build()
+    saved = builder.root / folder / "results"
+    saved.mkdir(parents=True)
+    (saved / "idlg.json").write_text("{}")
+    builder.build()
+    assert builder.ran[:2] == ["01_a.ipynb", "02_b.ipynb"]
+    builder.build()
+    assert builder.ran == []
+
+
 def test_a_changed_page_builds_the_site_only(builder):
     builder.build()
     (builder.root / "book" / "welcome.md").write_text("# Hello\n")
