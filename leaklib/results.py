@@ -179,11 +179,12 @@ def compared(outcomes: Mapping[str, Sequence[bool]]) -> str:
     test = metrics.mcnemar(*outcomes.values())
     verdict = "no different"
     if test.p < LEVEL:
-        verdict = f"{a.name} is {'higher' if test.only_a > test.only_b else 'lower'}"
+        verdict = f"the first is {'higher' if test.only_a > test.only_b else 'lower'}"
     p = f"p = {test.p:.3f}" if test.p >= 0.001 else "p < 0.001"
+    p = p.replace(" ", "\N{NO-BREAK SPACE}")
     return (
         f"{a.name} {a.share:.1%}, {b.name} {b.share:.1%} of {a.n}: {verdict} by McNemar's test "
-        f"(only {a.name} {test.only_a}, only {b.name} {test.only_b}; {p})."
+        f"(only the first {test.only_a}, only the second {test.only_b}; {p})."
     )
 
 
@@ -257,14 +258,14 @@ def figure(
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             _errorbars(axis, series, join)
-            axis.set(title=title, xlabel=xlabel, xticks=range(len(names)), ylim=(-0.03, 1.03))
-            axis.set_xticklabels(names, fontsize=8)
+            axis.set(title=title, xlabel=xlabel, ylim=(-0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
+            axis.set_xticks(range(len(names)), names, fontsize=8)
         axes[0].set_ylabel(ylabel)
         axes[0].yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
         handles, said = axes[0].get_legend_handles_labels()
         if len(said) > 1:
             figure.legend(handles, said, loc="upper center", ncols=len(said), borderaxespad=0)
-        figure.subplots_adjust(top=0.8, wspace=0.08)
+        figure.subplots_adjust(top=0.85, wspace=0.08)
     return Picture(figure, caption=caption, alt=alt or _told(every, xlabel, ylabel))
 
 
@@ -285,7 +286,8 @@ def _told(every: Sequence[tuple[str, Sequence[Share]]], xlabel: str, ylabel: str
     lines = (
         f"{where}: {', '.join(f'{s.share:.0%} at {s.name}' for s in rows)}" for where, rows in every
     )
-    return f"{ylabel} against {xlabel}, with 95 % intervals. {'; '.join(lines)}."
+    what = f"{ylabel[:1].upper()}{ylabel[1:]} against {xlabel}, with 95 % intervals"
+    return f"{what}. {'; '.join(lines)}."
 
 
 def _marked(text: str) -> str:
