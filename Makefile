@@ -2,8 +2,9 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/installed
+EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test lab serve lint tidy bench screenshots repository clean distclean
+.PHONY: help install book test lab serve lint tidy bench experiments screenshots repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +49,12 @@ tidy: $(INSTALLED)  ## put right what lint can: format, outputs, setup cells
 bench: $(INSTALLED)  ## run every benchmark
 	@ls benchmarks/*.py >/dev/null 2>&1 || echo "There is no benchmark yet."
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(PY) $$script; done
+
+experiments: $(INSTALLED)  ## list the experiments and run what is missing of them [ONLY=name]
+	@for script in $(EXPERIMENTS); do \
+		printf '  %-8s %s\n' "$$(basename $$script .py)" "$$(sed -n '1s/"""//gp' $$script)"; done
+	@set -e; for script in $(if $(ONLY),$(ONLY:%=experiments/%.py),$(EXPERIMENTS)); do \
 		echo "== $$script"; $(PY) $$script; done
 
 screenshots: book  ## take pictures of the site, light, dark and narrow

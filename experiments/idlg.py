@@ -1,0 +1,199 @@
+"""DLG against iDLG, and iDLG from four starts with two solvers (at most an hour on 2 cores).
+
+    python experiments/idlg.py [--images 200] [--sets mnist cifar10 faces] [--chunk 50] [--fresh]
+
+Every image has a sigmoid LeNet of its own with weights from U(-0.5, 0.5), and meets every arm on
+the same network, from the same first guess.  All solvers have the papers' number of iterations and
+their stopping rule.  Writes experiments/results/idlg.json after every chunk of images; started
+again, it goes on from there.  Sets other than `faces` are read as `leaklib.data` says.
+Claim: Zhao, Mopuri & Bilen 2020.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from _experiment import RESULTS, fill, resume
+from leaklib import attacks, client, data, metrics, models, results, solvers
+
+IMAGES = 200
+STEPS = 300 * 20  # the published loop calls torch.optim.LBFGS 300 times, for 20 iterations each
+STOP = 1e-6  # and stops when the objective is below this
+START_SEED = 1_000_000  # far from the networks' seeds: weights and start must not be the same draw
+
+ATTACKS = {"DLG": attacks.dlg, "iDLG": attacks.idlg}
+SOLVERS = {
+    "published": solvers.lbfgs_torch,
+    # the safeguard and nothing else, so that what differs from "published" is due to it
+    "safeguarded": partial(solvers.lbfgs, whiten=False),
+    "leaklib": solvers.lbfgs,
+}
+STARTS = ("normal", "uniform", "half", "zeros")
+
+
+class Arm(NamedTuple):
+    """One way to attack: names out of `ATTACKS`, `STARTS` and `SOLVERS`."""
+
+    attack: str
+    start: str
+    solver: str
+
+
+ARMS = {
+    ", ".join(arm): arm
+    for arm in (
+        Arm("DLG", "normal", "published"),
+        *(Arm("iDLG", start, by) for start in STARTS for by in ("published", "safeguarded")),
+        Arm("DLG", "half", "leaklib"),
+        Arm("iDLG", "half", "leaklib"),
+    )
+}
+
+
+class Set(NamedTuple):
+    """Private images (N, C, H, W), their labels (N,), and how many classes a network has for them.
+
+    The labels need not fill the classes: the network is made for the whole of the set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: int
+
+
+def digits_or_objects(name: str, count: int) -> Set:
+    return Set(*data.load(name, count, seed=0), classes=10)
+
+
+def faces(name: str, count: int) -> Set:
+    """Half from each of two sets, grey, 32 x 32: 100 people with a picture each, and 30 with ten.
+
+    The first hundred classes are the pictures of `faces`, which names nobody; then come the 30
+    people of `olivetti`.
+    """
+    one, picture = data.load("faces", count // 2, size=32, seed=0)
+    other, person = data.load("olivetti", count - count // 2, size=32, seed=0)
+    return Set(torch.cat([one, other]), torch.cat([picture, 100 + person]), classes=130)
+
+
+SETS: dict[str, Callable[[str, int], Set]] = {
+    "mnist": digits_or_objects,
+    "cifar10": digits_or_objects,
+    "faces": faces,
+}
+
+
+def first_guess(start: str, shape: Sequence[int], classes: int, number: int) -> tuple[Tensor, ...]:
+    """Where every attack on image `number` begins: pixels x' of `shape`, label logits u'.
+
+    Drawn by the image's own generator, so that it does not matter which images are attacked
+    together; u' first, so that it is the same for every start.
+    """
+    generator = torch.Generator().manual_seed(START_SEED + number)
+    u = torch.randn(classes, generator=generator)
+    return attacks.STARTS[start](tuple(shape), generator), u
+
+
+def as_published(solver: Callable[..., solvers.Solution], u: Tensor | None = None) -> Callable:
+    """The solver with the papers' stopping rule, and from the label logits u (V, C) where given.
+
+    An attack with joint labels draws its logits for all its problems at once, z = (x', u'); here u
+    takes their place.
+    """
+
+    def run(objective: solvers.Objective, z: solvers.Points, **settings: object):
+        if u is not None:
+            z = (z[0], u[:, None].to(z[0]))  # (V, B, C)
+        return solver(objective, z, **{**settings, "tolerance": STOP})
+
+    return run
+
+
+def attack(arm: Arm, victims: Set, rows: Sequence[int]) -> attacks.Reconstruction:
+    """One arm against the images numbered `rows`, each on its own network, all at once."""
+    images, labels, classes = victims
+    nets = [models.lenet(images.shape[1], images.shape[2], classes, seed=i) for i in rows]
+    leak = client.stack(
+        client.share_gradient(net, images[i : i + 1], labels[i : i + 1])
+        for net, i in zip(nets, rows, strict=True)
+    )
+    guesses = [first_guess(arm.start, images.shape[1:], classes, i) for i in rows]
+    x, u = (torch.stack(parts) for parts in zip(*guesses, strict=True))
+    return ATTACKS[arm.attack](
+        nets[0], leak, (1, *images.shape[1:]),
+        start=x[:, None, None],  # (V, R, B, C, H, W)
+        solver=as_published(SOLVERS[arm.solver], u if arm.attack == "DLG" else None),
+        steps=STEPS,
+    )  # fmt: skip
+
+
+def columns(arm: Arm, victims: Set, rows: range) -> dict[str, list]:
+    """What is kept of an arm: one entry for each image."""
+    out, of = attack(arm, victims, rows), slice(rows.start, rows.stop)
+    return {
+        "mse": metrics.mse(out.images, victims.images[of]).tolist(),
+        "label_right": (out.labels[:, 0] == victims.labels[of]).tolist(),
+        "objective": out.objective.tolist(),
+        "evaluations": out.evaluations.tolist(),
+        "converged": out.converged.tolist(),
+    }
+
+
+def read(names: Sequence[str], count: int) -> dict[str, Set]:
+    """The sets of these names; one that cannot be read is left out, and that is said."""
+    sets = {}
+    for name in names:
+        try:
+            sets[name] = SETS[name](name, count)
+        except RuntimeError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return sets
+
+
+def facts(victims: Set) -> dict[str, object]:
+    """What a result says of a set: enough to know whether another run used the same images."""
+    return {
+        "n": len(victims.images),
+        "shape": list(victims.images.shape[1:]),
+        "classes": victims.classes,
+        "sha256": results.fingerprint(victims.images, victims.labels),
+    }
+
+
+def main(arguments: Sequence[str] | None = None, path: Path = RESULTS / "idlg.json") -> str | None:
+    """Run, or go on; returns what is wrong, if anything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=IMAGES, help="of each set")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--chunk", type=int, default=50, help="images attacked at once")
+    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever is saved")
+    given = parser.parse_args(arguments)
+
+    command = "python experiments/idlg.py"
+    if given.images != IMAGES:
+        command += f" --images {given.images}"
+    settings = dict(images=given.images, steps=STEPS, stop=STOP, start_seed=START_SEED)
+    try:
+        sets = read(given.sets, given.images)
+        if not sets:
+            return "No set is here, so there is nothing to attack."
+        data_facts = {name: facts(victims) for name, victims in sets.items()}
+        made = results.provenance(command, seed=0, **data_facts)
+        result = resume(path, made, {**settings, "arms": list(ARMS)}, given.fresh)
+    except ValueError as error:
+        return str(error)
+    fill(
+        path, result, lambda name, arm, rows: columns(ARMS[arm], sets[name], rows),
+        sets={name: given.images for name in sets}, arms=list(ARMS), chunk=given.chunk,
+    )  # fmt: skip
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
