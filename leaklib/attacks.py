@@ -12,14 +12,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.functional import one_hot
 
+from . import _chain, objectives, solvers
 from . import labels as label_rules
-from . import objectives, solvers
 from ._errors import bad
 from .client import Leak, Tensors, check_leak, gradient, logits_shape, stack
 
@@ -89,50 +91,55 @@ def dlg(
     leaks = leak if leak.victims is not None else stack([leak])
     V, R, B, h = leaks.victims, restarts, shape[0], leaks.direction
     like = next(iter(h.values()))
-    z = _start(start, V, R, shape, like, seed, u_size=B * classes if labels is None else 0)
-    n = math.prod(shape)  # of the (V, R, n + u_size) numbers, those that are pixels
-    if labels is not None:
+    joint = labels is None
+    z = _start(start, V, R, shape, like, seed, classes if joint else 0)
+    if not joint:
         labels = _given_labels(labels, V, B, classes).to(like.device)
     # what one problem reads: its own weights, message and labels; class 0 stands in for -1
     given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h)
-    given["y"] = {} if labels is None else {"y": labels.clamp(min=0)}
-    g, ways = gradient(model), {"loop": False}
+    given["q"] = {} if joint else {"q": one_hot(labels.clamp(min=0), classes).to(like)}
+    g = gradient(model)
 
-    def gap(z: Tensor, given: dict[str, Tensors]) -> Tensor:
-        """distance(defend(g(W, x', y')), h) of one problem."""
-        x = z[:n].reshape(shape)
-        y = given["y"].get("y", z[n:].reshape(B, -1).softmax(-1) if n < len(z) else None)
-        guess = g(given["W"], x, y, given["buffers"])
+    def gap(z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
+        """distance(defend(g(W, x', y')), h) of one problem; z is x', or (x', u')."""
+        x, q = _images_and_labels(z, given)
+        guess = g(given["W"], x, q, given["buffers"])
         if defend is not None:
             seen = Leak(given["W"], given["update"], leak.kind, given["buffers"], leak.batch_size)
             guess = defend(guess, seen)
         return distance(guess, given["h"])
 
-    def objective(z: Tensor, given: dict[str, Tensors]) -> Tensor:
-        penalty = 0 if prior is None else prior(z[:n].reshape(shape))
-        return gap(z, given) + penalty
+    chain = None
+    if distance is objectives.l2 and defend is None:
+        chain = _chain.layers(model, h, shape)
+    gaps = _batched(gap) if chain is None else partial(_chained, chain)
+    penalties = _batched(lambda x, _: prior(x))
+
+    def objective(z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
+        if prior is None:
+            return gaps(z, given)
+        return gaps(z, given) + penalties(z[0] if joint else z, {})
 
     zero = {name: torch.zeros_like(tensor) for name, tensor in h.items()}
     scale = vmap(distance)(zero, h)  # (V,)
     # with a prior the objective has no known floor, so that nothing says when it is reached
     floor = STOP * scale if prior is None else torch.full_like(scale, -math.inf)
     found = solver(
-        _batched(objective, given, R, ways),
-        z.flatten(0, 1),  # (V R, n)
+        _objective(objective, given, R),
+        z,
         steps=steps,
         tolerance=floor.repeat_interleave(R),
         progress=progress,
     )
     kept = torch.arange(V, device=like.device) * R + found.value.reshape(V, R).argmin(1)
-    best = found.z[kept]
+    best = tuple(part[kept] for part in found.z) if joint else found.z[kept]
     with torch.no_grad():
-        gaps = _batched(gap, given, 1, ways)(best, torch.arange(V, device=like.device))
-    converged = gaps < CONVERGED * scale
-    if labels is None:
-        labels = best[:, n:].reshape(V, B, classes).argmax(-1)
+        converged = gaps(best, given) < CONVERGED * scale
+    if joint:
+        labels = best[1].argmax(-1)
     else:
         converged &= (labels >= 0).all(1)
-    images = lambda z: z[:, :n].reshape(V, *shape)  # noqa: E731
+    images = lambda z: z[0] if joint else z  # noqa: E731
     return Reconstruction(
         images=images(best),
         labels=labels,
@@ -140,7 +147,7 @@ def dlg(
         converged=converged,
         trace=found.trace[kept],
         evaluations=found.evaluations.reshape(V, R).sum(1),
-        snapshots={count: images(z[kept]) for count, z in found.snapshots.items()},
+        snapshots={count: images(z)[kept] for count, z in found.snapshots.items()},
     )
 
 
@@ -201,8 +208,8 @@ def _given_labels(labels: Tensor, V: int, B: int, classes: int) -> Tensor:
     return labels
 
 
-def _start(start, V, R, shape, like, seed, u_size) -> Tensor:
-    """The first images and label logits u' ~ N(0, 1) of every restart: (V, R, n + u_size).
+def _start(start, V, R, shape, like, seed, classes) -> solvers.Points:
+    """The first images (V R, B, C, H, W) and, of joint labels, their logits u' ~ N(0, 1).
 
     Restart after restart, so that more restarts begin with those that fewer have.
     """
@@ -216,43 +223,69 @@ def _start(start, V, R, shape, like, seed, u_size) -> Tensor:
             raise bad("start", f"shape {came}", f"images like {wanted}") from None
     elif start not in STARTS:
         raise bad("start", repr(start), f"a tensor of images, or one of {', '.join(STARTS)}")
-    elif R > 1 and start in ("half", "zeros") and not u_size:
+    elif R > 1 and start in ("half", "zeros") and not classes:
         raise bad("restarts", R, f'1, or start="uniform" or "normal": every {start!r} is the same')
     generator = torch.Generator().manual_seed(seed)
-    guesses = []
+    x, u = [], []
     for r in range(R):
         drawn = given[:, r] if torch.is_tensor(start) else STARTS[start]((V, *shape), generator)
-        u = torch.randn(V, u_size, generator=generator)
-        guesses.append(torch.cat([drawn.flatten(1).to(like), u.to(like)], 1))
-    return torch.stack(guesses, 1)
+        x.append(drawn.to(like))
+        u.append(torch.randn(V, shape[0], classes, generator=generator).to(like))
+    x, u = (torch.stack(drawn, 1).flatten(0, 1) for drawn in (x, u))  # (V R, …)
+    return (x, u) if classes else x
 
 
-def _batched(
-    problem: Callable, given: dict[str, Tensors], R: int, ways: dict[str, bool]
+def _images_and_labels(z: solvers.Points, given: dict[str, Tensors]) -> tuple[Tensor, Tensor]:
+    """x' and the probabilities of y': those of u' where the labels are searched too."""
+    return (z[0], z[1].softmax(-1)) if isinstance(z, tuple) else (z, given["q"]["q"])
+
+
+def _objective(
+    evaluate: Callable[[solvers.Points, dict[str, Tensors]], Tensor],
+    given: dict[str, Tensors],
+    R: int,
 ) -> solvers.Objective:
-    """`problem(z, given)` of one problem as an objective of many, R problems to a victim.
-
-    By vmap; a network that it cannot batch is evaluated in a loop, which is said once and
-    remembered in `ways`.
-    """
+    """`evaluate(z, rows)` with the rows of `given` that each problem reads, R to a victim."""
     rows: dict = {}
 
-    def objective(z: Tensor, index: Tensor) -> Tensor:
+    def objective(z: solvers.Points, index: Tensor) -> Tensor:
         # the same index object comes back until a problem leaves: slice the weights only then
         if rows.get("index") is not index:
             mine = {k: {n: t[index // R] for n, t in v.items()} for k, v in given.items()}
             rows.update(index=index, given=mine)
-        if len(z) > 1 and not ways["loop"]:
+        return evaluate(z, rows["given"])
+
+    return objective
+
+
+def _chained(layers: dict[str, nn.Module], z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
+    """l2 between the guesses and what was sent, of a network that is a chain."""
+    x, q = _images_and_labels(z, given)
+    return _chain.distance(layers, given["W"], given["h"], x, q)
+
+
+def _batched(problem: Callable) -> Callable[[solvers.Points, dict[str, Tensors]], Tensor]:
+    """`problem(z, given)` of one problem as a function of many.
+
+    By vmap; what it cannot batch is evaluated in a loop, which is said once.
+    """
+    loop = False
+
+    def evaluate(z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
+        nonlocal loop
+        P = len(z[0]) if isinstance(z, tuple) else len(z)
+        if P > 1 and not loop:
             try:
-                return vmap(problem)(z, rows["given"])
+                return vmap(problem)(z, given)
             except RuntimeError as error:
-                ways["loop"] = True
+                loop = True
                 warnings.warn(
                     f"this network cannot be batched by vmap, so its problems run one after "
                     f"another ({str(error).splitlines()[0]})",
                     stacklevel=2,
                 )
-        one = lambda i: {k: {n: t[i] for n, t in v.items()} for k, v in rows["given"].items()}  # noqa: E731
-        return torch.stack([problem(z[i], one(i)) for i in range(len(z))])
+        one = lambda i: {k: {n: t[i] for n, t in v.items()} for k, v in given.items()}  # noqa: E731
+        at = lambda i: tuple(part[i] for part in z) if isinstance(z, tuple) else z[i]  # noqa: E731
+        return torch.stack([problem(at(i), one(i)) for i in range(P)])
 
-    return objective
+    return evaluate
