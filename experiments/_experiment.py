@@ -1,9 +1,12 @@
 """What every experiment shares: going on where an interrupted run stopped, with a progress bar."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
 
 from leaklib import results
@@ -48,26 +51,46 @@ def fill(
     sets: Mapping[str, int],
     arms: Sequence[str],
     chunk: int,
+    workers: int = 1,
 ) -> None:
     """Do what is missing of a result, `chunk` images at a time, and save it after each.
 
-    work(set, arm, range of images) -> {column: one entry an image}.  sets {name: images}.
+    work(set, arm, range of images) -> {column: one entry an image}.  sets {name: images}.  More
+    than one worker: that many processes of one thread each, to which `work` has to be picklable.
     """
-    if not chunk > 0:
-        raise bad("chunk", chunk, "a positive number of images")
+    for name, value in dict(chunk=chunk, workers=workers).items():
+        if not value > 0:
+            raise bad(name, value, "a positive number")
     held = {
         (name, arm): result["sets"].setdefault(name, {}).setdefault(arm, {})
         for name in sets
         for arm in arms
     }
     done = {key: min(map(len, columns.values()), default=0) for key, columns in held.items()}
+    tasks = [
+        (name, arm, range(start, min(start + chunk, sets[name])))
+        for name, arm in held
+        for start in range(done[name, arm], sets[name], chunk)
+    ]
     total = sum(sets.values()) * len(arms)
     with tqdm(total=total, initial=sum(done.values()), unit=" attacks") as bar:
-        for (name, arm), columns in held.items():
+        for (name, arm, rows), entries in zip(tasks, _each(work, tasks, workers), strict=True):
+            for column, values in entries.items():
+                held[name, arm].setdefault(column, []).extend(values)
+            results.save(path, result)
             bar.set_description(f"{name}: {arm}")
-            for start in range(done[name, arm], sets[name], chunk):
-                rows = range(start, min(start + chunk, sets[name]))
-                for column, entries in work(name, arm, rows).items():
-                    columns.setdefault(column, []).extend(entries)
-                results.save(path, result)
-                bar.update(len(rows))
+            bar.update(len(rows))
+
+
+def _each(work: Callable, tasks: Sequence[tuple], workers: int) -> Iterator[Mapping[str, list]]:
+    """work(*task) of all tasks, in their order."""
+    if workers == 1 or len(tasks) < 2:
+        yield from (work(*task) for task in tasks)
+        return
+    # spawned, for threads that PyTorch has started already do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
+    try:
+        yield from pool.map(work, *zip(*tasks, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,11 @@ from leaklib import data, metrics, results, solvers
 
 ARM = "iDLG, half, safeguarded"
 FEW = ("DLG, normal, published", "iDLG, normal, published", ARM)
+
+
+@pytest.fixture(autouse=True)
+def no_set_from_another_test():
+    idlg.victims_of.cache_clear()
 
 
 @pytest.fixture
@@ -35,7 +41,8 @@ def path(tmp_path):
 
 
 def run(path, *arguments, images=4, chunk=2):
-    return idlg.main([f"--images={images}", f"--chunk={chunk}", *arguments], path)
+    inline = ["--workers=1"]  # a process of its own would not see what a test replaces
+    return idlg.main([f"--images={images}", f"--chunk={chunk}", *inline, *arguments], path)
 
 
 def read(path):
@@ -399,3 +406,20 @@ def test_every_experiment_says_what_it_is_and_how_long_it_takes(script):
     first = ast.get_docstring(ast.parse(script.read_text("utf-8"))).splitlines()[0]
     assert script.read_text("utf-8").splitlines()[0] == f'"""{first}'
     assert re.search(r"\((at most|about) .*(minutes?|hours?) on 2 cores\)\.$", first)
+
+
+def test_two_processes_save_what_one_does(folder, path):
+    """Two chunks of MNIST in two processes, against the same in this one."""
+    arm, images = "iDLG, half, leaklib", 2
+    saved = []
+    for workers in (1, 2):
+        result = {"provenance": {}, "settings": {}, "sets": {}}
+        _experiment.fill(
+            path, result, partial(idlg.work, images), sets={"mnist": images}, arms=[arm],
+            chunk=1, workers=workers,
+        )  # fmt: skip
+        saved.append(read(path)["sets"]["mnist"][arm])
+    alone, together = saved
+    assert alone["evaluations"] == pytest.approx(together["evaluations"], rel=0.1)
+    assert alone["label_right"] == together["label_right"] == [True, True]
+    assert len(together["mse"]) == images
