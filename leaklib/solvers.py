@@ -60,11 +60,11 @@ def lbfgs(
     when no step helps any more.
 
     whiten: a z of shape (P, B, C, H, W) holds pictures, and the search is for the v in
-    x = start + T' diag(s) v, T the discrete cosine transform.  What has to be found has about the
-    spectrum of pictures, 1 / (1 + |f|^2) at the frequency f and 0.09 of it for the differences of
-    three colours, plus that of the start's own noise; and the message says least of what varies
-    least.  s is the fourth root of that spectrum, half way to white.  From a grey start this halves
-    the evaluations.  The minima, and their values, are those of `objective`.
+    x = start + T' diag(s) v, T the discrete cosine transform.  s^4 is the spectrum of what has to
+    be found: of pictures, 1 / (1 + |f|^2) at the frequency f and 0.09 of it for the differences of
+    three colours, plus that of the start's own noise.  So s is half way to white, and the few
+    coefficients that carry most of a picture are found first.  From a grey start it takes about
+    half the evaluations.  The minima, and their values, are those of `objective`.
     Source: Nocedal & Wright 2006, Algorithms 7.4 and 3.1; Field 1987 (the spectrum of pictures).
     """
     minimise = lambda f, z: _lbfgs(f, z, steps, tolerance, history, True, progress)  # noqa: E731

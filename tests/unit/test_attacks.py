@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import io
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -123,6 +124,17 @@ def test_safeguard_recovers_more_than_torch_does(small_digits, share_each):
     assert int(recovered(safe, x).sum()) >= int(recovered(plain, x).sum()) + 3
     for out in (safe, plain):
         assert not (out.converged & ~recovered(out, x)).any()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_search_by_frequency_is_shorter_and_recovers_as_much(seed, digits, share_each):
+    x, y = (t[10 * seed : 10 * seed + 10] for t in digits)
+    leak = share_each(lambda i: lenet(100 * seed + i), x, y)
+    by_pixel = partial(solvers.lbfgs, whiten=False)
+    outs = [attacks.idlg(lenet(), leak, SHAPE, solver=s) for s in (solvers.lbfgs, by_pixel)]
+    shorter, longer = (int(out.evaluations.median()) for out in outs)
+    assert shorter < 0.8 * longer
+    assert recovered(outs[0], x).sum() >= recovered(outs[1], x).sum() >= 9
 
 
 def test_weights_leak_as_much_as_a_gradient_does(small_digits):

@@ -249,6 +249,102 @@ def test_safeguard_backs_off_from_a_cliff():
     torch.testing.assert_close(solution.z, torch.full_like(z, 0.9), rtol=1e-5, atol=1e-5)
 
 
+# --- pictures by their frequencies --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(3, torch.float64), (8, torch.float32)])
+def test_cosines_are_orthogonal_and_ordered(n, dtype):
+    T = solvers._cosines(n, torch.zeros(1, dtype=dtype))
+    torch.testing.assert_close(T @ T.mT, torch.eye(n, dtype=dtype), rtol=0, atol=1e-5)
+    torch.testing.assert_close(T[0], torch.full((n,), n**-0.5, dtype=dtype))
+    changes = (T[:, 1:].sign() != T[:, :-1].sign()).sum(1)
+    assert changes.tolist() == list(range(n)), "row f changes its sign f times"
+
+
+@pytest.mark.parametrize("C", [1, 3, 4])
+def test_picture_keeps_lengths(C):
+    """T is orthogonal, so that with s = 1 the search by frequency would be that by pixels."""
+    generator = torch.Generator().manual_seed(C)
+    v = torch.randn(2, 2, C, 6, 5, generator=generator, dtype=torch.float64)
+    x = solvers._picture(v)
+    assert x.shape == v.shape
+    torch.testing.assert_close(x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
+
+
+def test_scales_fall_with_frequency_and_know_noise():
+    flat = torch.full((1, 1, 3, 16, 16), 0.5, dtype=torch.float64)
+    noise = torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    grey, noisy = (solvers._scales(start)[0, 0] for start in (flat, noise))
+    # s^2 = 1 / sqrt(1 + |f|^2) for brightness, and sqrt(0.09) = 0.3 of it for colours
+    torch.testing.assert_close(grey[0, 3, 4] ** 2, torch.tensor(26**-0.5, dtype=torch.float64))
+    torch.testing.assert_close(grey[1] ** 2, 0.3 * grey[0] ** 2)
+    assert grey[0].max() / grey[0].min() > 4, "a grey start trusts the spectrum of pictures"
+    assert noisy[0].max() / noisy[0].min() < 2, "a noisy one has noise to get rid of"
+
+
+def pictures_to_find(count=3):
+    """Pictures (P, 1, 3, 12, 12), and the squared distance from each."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(count, 1, 3, 12, 12, generator=generator, dtype=torch.float64)
+    weights = torch.rand(3, 12, 12, generator=generator, dtype=torch.float64)
+    return lambda z, index: ((z - x[index]).square() * weights).flatten(1).sum(1), x
+
+
+def test_search_by_frequency_finds_what_search_by_pixel_finds():
+    objective, x = pictures_to_find()
+    for whiten in (True, False):
+        found = solvers.lbfgs(objective, torch.full_like(x, 0.5), whiten=whiten, steps=300)
+        assert (found.value < 1e-9).all() and found.z.shape == x.shape
+
+
+def test_search_by_frequency_returns_pixels():
+    """z, value, trace and snapshots are those of the points that were evaluated."""
+    objective, x = pictures_to_find()
+    visited, found = points_visited(solvers.lbfgs, objective, torch.full_like(x, 0.5), steps=20)
+    everyone = torch.arange(3)
+    torch.testing.assert_close(objective(found.z, everyone), found.value)
+    for count, stood in found.snapshots.items():
+        torch.testing.assert_close(objective(stood, everyone), found.trace[:, count - 1])
+        for i in range(3):
+            torch.testing.assert_close(stood[i], visited[i][count - 1])
+
+
+def test_only_pictures_are_searched_by_frequency():
+    """z of another shape: the same points with and without."""
+    objective, minima = quadratics(condition=10)
+    a, b = (solvers.lbfgs(objective, 0 * minima, steps=8, whiten=w) for w in (True, False))
+    torch.testing.assert_close(a.trace, b.trace, rtol=1e-6, atol=1e-12)
+
+
+# --- several tensors to a problem ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ALL, ids=named)
+def test_points_may_be_tuples(solver):
+    """(a, b) together are searched as their numbers in one row are."""
+    objective, minima = quadratics(count=3, n=10, condition=5)
+    split = lambda flat: (flat[:, :6].reshape(-1, 2, 3), flat[:, 6:])  # noqa: E731
+    joined = lambda a, b: torch.cat([a.flatten(1), b], 1)  # noqa: E731
+    flat = solver(objective, torch.zeros_like(minima), steps=40)
+    pair = solver(lambda z, i: objective(joined(*z), i), split(torch.zeros_like(minima)), steps=40)
+    assert [part.shape for part in pair.z] == [(3, 2, 3), (3, 4)]
+    assert torch.equal(joined(*pair.z), flat.z) and torch.equal(pair.trace[:, 0], flat.trace[:, 0])
+    for count, stood in pair.snapshots.items():
+        assert torch.equal(joined(*stood), flat.snapshots[count])
+
+
+# --- tiny gradients -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0])
+def test_small_objectives_are_minimised_as_large_ones_are(scale):
+    """A message with a tiny gradient: curvature far below torch's absolute threshold."""
+    objective, minima = quadratics(condition=50)
+    start = objective(torch.zeros_like(minima), torch.arange(len(minima)))
+    found = solvers.lbfgs(lambda z, i: scale * objective(z, i), torch.zeros_like(minima), steps=200)
+    assert (found.value < 1e-8 * scale * start).all()
+
+
 # --- problems leave -----------------------------------------------------------------------------
 
 
