@@ -7,7 +7,7 @@ of them in one batch, and kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -197,7 +197,8 @@ def arm(attack: str, start: str, solver: str) -> tuple[Tensor, Tensor, attacks.R
     """
     images, numbers = data.load("digits", 10, seed=2)
     run = {"dlg": attacks.dlg, "idlg": attacks.idlg}[attack]
-    by = {"published": solvers.lbfgs_torch, "safeguarded": solvers.lbfgs}[solver]
+    safeguard_alone = partial(solvers.lbfgs, whiten=False)
+    by = {"published": solvers.lbfgs_torch, "safeguarded": safeguard_alone}[solver]
     out = run(models.lenet(1, 28), digit_leaks(), DIGIT, start=start, solver=by, steps=STEPS)
     return images, numbers, out
 
