@@ -27,6 +27,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .client import Tensors
 
@@ -78,7 +79,7 @@ def _hooks(module: nn.Module) -> bool:
 def distance(layers: dict, W: Tensors, h: Tensors, x: Tensor, q: Tensor) -> Tensor:
     """D (P,) of P problems: x (P, B, ...), q (P, B, C), and W and h {name: (P, ...)} of each.
 
-    Differentiable, once, with respect to x and q.
+    Differentiable with respect to x and q, once: a second time is an error.
     """
     steps = [_step(name, layer, W, h) for name, layer in layers.items()]
     with torch.no_grad():
@@ -116,6 +117,7 @@ class _Known(torch.autograd.Function):
         return values.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, scale):
         of = lambda grad: scale.reshape(-1, *[1] * (grad.ndim - 1)) * grad  # noqa: E731
         return (None, of(ctx.saved_tensors[0]), None, of(ctx.saved_tensors[1]), None)

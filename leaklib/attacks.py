@@ -84,6 +84,7 @@ def dlg(
     shape (B, C, H, W) of one victim's batch.  labels (V, B) or (B,) fixes the labels instead.
     start: "half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images that broadcast to
     (V, R, B, C, H, W).  A paper's own: `start="normal", solver=solvers.lbfgs_torch`.
+    A solver is called as those of `solvers`, with z = x' (V R, B, C, H, W), or z = (x', u').
     Raises ValueError when leak, shape, labels or start do not fit the model.
     Source: Zhu et al. 2019, Algorithm 1; published code.
     """

@@ -185,10 +185,11 @@ def _each(fn: Callable[..., Tensor], *points: Points) -> Points:
 
 def _in_frequencies(minimise, objective: Objective, z: Points) -> Solution:
     """minimise(objective, z) in coordinates v, zero at z, in which pictures are nearly white."""
-    scales = _each(lambda start: _scales(start) if start.ndim == 5 else torch.ones(len(start)), z)
+    is_picture = lambda part: part.ndim == 5  # noqa: E731
+    scales = _each(lambda start: _scales(start) if is_picture(start) else start, z)
 
     def moved(start: Tensor, s: Tensor, v: Tensor) -> Tensor:
-        return start + (_picture(s * v) if v.ndim == 5 else v)
+        return start + (_picture(s * v) if is_picture(v) else v)
 
     found = minimise(
         lambda v, i: objective(_each(lambda z, s, v: moved(z[i], s[i], v), z, scales, v), i),

@@ -204,3 +204,13 @@ def test_prior_is_added_to_the_distance_by_hand(small_digits):
     by_hand = attacks.idlg(model, leak, shape, prior=prior, steps=15)
     by_autograd = attacks.idlg(model, leak, shape, prior=prior, steps=15, defend=lambda g, _: g)
     torch.testing.assert_close(by_hand.trace, by_autograd.trace, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_second_derivative_is_an_error_and_not_zero(power):
+    model, leak, x, q = problems(partial(linear, nn.Sigmoid), 1, 0)
+    x = x.requires_grad_()
+    values = fast(model, leak, x, q) ** power
+    (g,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        torch.autograd.grad(g.sum(), x)
