@@ -1,12 +1,12 @@
 """CPU seconds per recovered image: the papers' one-image loop against 64 images at once.
 
-    python benchmarks/throughput.py [--images 64] [--plain 12] [--quick]
+    python benchmarks/throughput.py [--images 64] [--plain 8] [--quick]
 
 Both run iDLG from the same grey start on the same images and networks, stop at the same objective,
 and count an image as recovered below the same mean squared error.  MNIST and CIFAR-10 are read from
 the folder LEAKLIB_DATA; where it has none, digits and photos take their places.  The loop is plain
 autograd with torch.optim.LBFGS, as published.  It is slow, so it gets the first `--plain` images.
-Each measurement has a process of its own, which is asked for its CPU time and its peak memory.
+Each of these has a process of its own, which is asked for its CPU time and its peak memory.
 With a GPU both are run on it as well, with 1,000 images at once.
 
 The second part measures how the cost of an evaluation grows with the number of problems, of pixels
@@ -196,7 +196,7 @@ def scaling(threads: int) -> dict:
             for name, way in ways.items():
                 # the loop does not gain by more images, so two are enough
                 mine = take[:2] if name == "one at a time" else take
-                run = measure(way, images[mine], numbers[mine], threads=threads, classes=classes)
+                run = _measure(way, images[mine], numbers[mine], threads, classes)
                 grown[along][name].append(run["ms_per_evaluation"])
             print(f"{along} {x}:", {n: round(grown[along][n][-1], 3) for n in ways}, flush=True)
     return grown
@@ -209,7 +209,7 @@ def _parameters(classes: int) -> int:
 def main(arguments: Sequence[str] | None = None, path: Path = RESULT) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64, help="attacked at once")
-    parser.add_argument("--plain", type=int, default=12, help="of them, by the loop")
+    parser.add_argument("--plain", type=int, default=8, help="of them, by the loop")
     parser.add_argument("--quick", action="store_true", help="leave out how the cost grows")
     given = parser.parse_args(arguments)
     cores = torch.get_num_threads()
