@@ -44,7 +44,9 @@ def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict
     shape (B, ...) of the images.  A chain is an `nn.Sequential`, nested or not, of Conv2d, Linear,
     Flatten and the activations of `DERIVATIVES`, without hooks, that ends in a Linear.
     """
-    leaves = {n: m for n, m in model.named_modules() if type(m) is not nn.Sequential}
+    # with duplicates, for one activation may stand in several places
+    modules = model.named_modules(remove_duplicate=False)
+    leaves = {n: m for n, m in modules if type(m) is not nn.Sequential}
     dims, last = len(shape), None
     for module in leaves.values():
         # the dimensions that go in, and those that come out
@@ -58,9 +60,10 @@ def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict
         if takes != dims or not _is_plain(module):
             return None
         dims, last = gives, module
-    own = {name for name, _ in model.named_parameters()}
+    weighted = [n for n, m in leaves.items() if type(m) in (nn.Conv2d, nn.Linear)]
+    read = {f"{n}.{what}" for n in weighted for what in ("weight", "bias")}
     hooked = any(_hooks(m) for m in model.modules())
-    return leaves if type(last) is nn.Linear and own == set(names) and not hooked else None
+    return leaves if type(last) is nn.Linear and read == set(names) and not hooked else None
 
 
 def _is_plain(module: nn.Module) -> bool:

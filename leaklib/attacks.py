@@ -93,6 +93,7 @@ def dlg(
     V, R, B, h = leaks.victims, restarts, shape[0], leaks.direction
     like = next(iter(h.values()))
     joint = labels is None
+    images = lambda z: z[0] if joint else z  # noqa: E731
     z = _start(start, V, R, shape, like, seed, classes if joint else 0)
     if not joint:
         labels = _given_labels(labels, V, B, classes).to(like.device)
@@ -119,7 +120,7 @@ def dlg(
     def objective(z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
         if prior is None:
             return gaps(z, given)
-        return gaps(z, given) + penalties(z[0] if joint else z, {})
+        return gaps(z, given) + penalties(images(z), {})
 
     zero = {name: torch.zeros_like(tensor) for name, tensor in h.items()}
     scale = vmap(distance)(zero, h)  # (V,)
@@ -140,7 +141,6 @@ def dlg(
         labels = best[1].argmax(-1)
     else:
         converged &= (labels >= 0).all(1)
-    images = lambda z: z[0] if joint else z  # noqa: E731
     return Reconstruction(
         images=images(best),
         labels=labels,

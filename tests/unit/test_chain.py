@@ -47,6 +47,14 @@ def activation_first(activation):
     return nn.Sequential(activation(), nn.Flatten(), nn.Linear(2 * 12 * 12, 4))
 
 
+def one_activation_twice(activation):
+    """The same object in two places, as readers write it."""
+    s = activation()
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(2 * 12 * 12, 6), s, nn.Linear(6, 5), s, nn.Linear(5, 4)
+    )
+
+
 def problems(network, B, seed, dtype=torch.float64):
     """V victims of a batch of B, with weights, messages, guesses and label probabilities."""
     generator = torch.Generator().manual_seed(seed)
@@ -82,9 +90,10 @@ def value_and_gradients(of, model, leak, x, q):
 @pytest.mark.parametrize("B", [1, 3])
 @pytest.mark.parametrize("activation", _chain.DERIVATIVES, ids=lambda a: a.__name__)
 @pytest.mark.parametrize(
-    "network", [convolutions, grey, linear, softmax_regression, activation_first],
+    "network",
+    [convolutions, grey, linear, softmax_regression, activation_first, one_activation_twice],
     ids=lambda n: n.__name__,
-)  # fmt: skip
+)
 def test_distance_and_gradients_are_those_of_autograd(network, activation, B):
     for seed in (0, 1):
         case = problems(partial(network, activation), B, seed)
@@ -134,6 +143,13 @@ def frozen():
     return model
 
 
+def one_layer_twice():
+    layer = nn.Linear(6, 6)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(2 * 12 * 12, 6), layer, nn.Sigmoid(), layer, nn.Linear(6, 4)
+    )
+
+
 def ends_in_an_activation():
     return nn.Sequential(*linear(nn.Sigmoid), nn.Sigmoid())
 
@@ -146,6 +162,7 @@ OTHERS = {
     "a hook": hooked,
     "normalised weights": weight_normalised,
     "a frozen weight": frozen,
+    "a layer with weights in two places": one_layer_twice,
     "an activation at the end": ends_in_an_activation,
     "groups": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(400, 4)),
     "reflected borders": lambda: nn.Sequential(
@@ -214,3 +231,10 @@ def test_a_second_derivative_is_an_error_and_not_zero(power):
     (g,) = torch.autograd.grad(values.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError):
         torch.autograd.grad(g.sum(), x)
+
+
+def test_bare_linear_layer_is_attacked():
+    model = models.init_uniform(nn.Linear(5, 3), 0.5)
+    x = torch.rand(1, 5, generator=torch.Generator().manual_seed(0))
+    out = attacks.idlg(model, client.share_gradient(model, x, torch.tensor([1])), (1, 5))
+    assert out.labels.tolist() == [[1]] and (out.images[0] - x).abs().max() < 1e-2
