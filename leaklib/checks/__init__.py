@@ -1,0 +1,12 @@
+"""Answers to the book's exercises: each check says at once whether one is right, and if not why.
+
+A check takes what the reader wrote and returns a `Verdict`, which is true when the answer is right
+and shows itself as one line.  It never raises: a notebook with open exercises runs to its end.
+"""
+
+from ._verdict import Verdict
+from .chapter_1 import exercise_1_1, exercise_1_2, exercise_1_3
+from .chapter_2 import exercise_2_1, exercise_2_2, exercise_2_3
+from .chapter_3 import exercise_3_1, exercise_3_2, exercise_3_3
+from .chapter_4 import exercise_4_1, exercise_4_2, exercise_4_3
+from .chapter_5 import exercise_5_1, exercise_5_2, exercise_5_3
