@@ -32,6 +32,7 @@ def lenet(
     activation: str = "sigmoid",
     seed: int = 0,
     init: str = "dlg",
+    width: int = 12,
 ) -> nn.Sequential:
     """The LeNet that DLG and iDLG attack: three 5x5 convolutions of 12 channels, one linear layer.
 
@@ -39,23 +40,26 @@ def lenet(
     logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
 
     activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
-    "torch" keeps PyTorch's own initialisation.  Raises ValueError for an unknown one of either.
+    "torch" keeps PyTorch's own initialisation.  width: the number of channels, in place of 12.
+    Raises ValueError for an unknown activation or init, and unless the width is positive.
 
     Source: Zhu et al. 2019, published code (models/vision.py).
     """
+    if not width > 0:
+        raise bad("width", width, "a positive number of channels")
     after_stride_2 = (size + 1) // 2
     after_stride_4 = (after_stride_2 + 1) // 2
     with _seeded(seed):
         model = nn.Sequential(
             OrderedDict(
-                conv1=nn.Conv2d(channels, 12, 5, stride=2, padding=2),
+                conv1=nn.Conv2d(channels, width, 5, stride=2, padding=2),
                 act1=_activation(activation),
-                conv2=nn.Conv2d(12, 12, 5, stride=2, padding=2),
+                conv2=nn.Conv2d(width, width, 5, stride=2, padding=2),
                 act2=_activation(activation),
-                conv3=nn.Conv2d(12, 12, 5, stride=1, padding=2),
+                conv3=nn.Conv2d(width, width, 5, stride=1, padding=2),
                 act3=_activation(activation),
                 flatten=nn.Flatten(),
-                fc=nn.Linear(12 * after_stride_4**2, classes),
+                fc=nn.Linear(width * after_stride_4**2, classes),
             )
         )
     return _initialised(model, init, seed)
@@ -83,6 +87,21 @@ def mlp(
             layers[f"act{i}"] = _activation(activation)
         layers["fc"] = nn.Linear(widths[-1], classes)
     return _initialised(nn.Sequential(layers), init, seed)
+
+
+def cats_dogs(kind: str = "convolution", size: int = 32, **settings: object) -> nn.Sequential:
+    """A network for cats (0) and dogs (1), after Mu 2023: fully connected, or convolutional.
+
+    x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet`;
+    `settings` are theirs.  Raises ValueError for another kind, and what they raise.
+
+    Source: Mu 2023, whose abstract goes from fully connected to convolutional layers.  The body of
+    the paper could not be read: which layers, how many and how wide is our choice.
+    """
+    kinds = {"linear": mlp, "convolution": lenet}
+    if kind not in kinds:
+        raise bad("kind", repr(kind), f"one of {', '.join(kinds)}")
+    return kinds[kind](3, size, classes=2, **settings)
 
 
 def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:

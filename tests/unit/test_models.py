@@ -78,6 +78,30 @@ def test_mlp_without_hidden_layers_is_softmax_regression():
     assert [name for name, _ in model.named_parameters()] == ["fc.weight", "fc.bias"]
 
 
+def test_width_is_the_number_of_channels():
+    assert torch.equal(flat(models.lenet(seed=4, width=12)), flat(models.lenet(seed=4)))
+    wide = models.lenet(3, 64, width=40)
+    assert [wide[i].weight.shape[:2] for i in (0, 2, 4)] == [(40, 3), (40, 40), (40, 40)]
+    assert wide(torch.rand(2, 3, 64, 64)).shape == (2, 10)
+    for width in (0, -3):
+        with pytest.raises(ValueError, match=f"^width: got {width}; .*positive"):
+            models.lenet(width=width)
+
+
+@pytest.mark.parametrize(("kind", "of"), [("linear", models.mlp), ("convolution", models.lenet)])
+@pytest.mark.parametrize("size", [32, 64])
+def test_cats_and_dogs_are_two_classes_by_either_kind(kind, of, size):
+    model = models.cats_dogs(kind, size, seed=7, activation="tanh")
+    assert model(torch.rand(3, 3, size, size)).shape == (3, 2)
+    assert torch.equal(flat(model), flat(of(3, size, classes=2, seed=7, activation="tanh")))
+
+
+def test_cats_and_dogs_start_convolutional_and_refuse_other_kinds():
+    assert isinstance(models.cats_dogs()[0], nn.Conv2d)
+    with pytest.raises(ValueError, match="^kind: got 'recurrent'; wanted one of linear, conv"):
+        models.cats_dogs("recurrent")
+
+
 def test_layers_are_named():
     names = [name for name, _ in models.mlp(1, 8, hidden=(5, 4)).named_parameters()]
     assert names[::2] == ["fc1.weight", "fc2.weight", "fc.weight"]
