@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.func import vmap
 
-from leaklib import client, models, objectives, solvers
+from leaklib import _frequencies, client, models, objectives, solvers
+from leaklib._pairs import Pairs
 
 ALL = [solvers.lbfgs, solvers.lbfgs_torch, solvers.adam]
 
@@ -254,7 +255,7 @@ def test_safeguard_backs_off_from_a_cliff():
 
 @pytest.mark.parametrize(("n", "dtype"), [(3, torch.float64), (8, torch.float32)])
 def test_cosines_are_orthogonal_and_ordered(n, dtype):
-    T = solvers._cosines(n, torch.zeros(1, dtype=dtype))
+    T = _frequencies.cosines(n, torch.zeros(1, dtype=dtype))
     torch.testing.assert_close(T @ T.mT, torch.eye(n, dtype=dtype), rtol=0, atol=1e-5)
     torch.testing.assert_close(T[0], torch.full((n,), n**-0.5, dtype=dtype))
     changes = (T[:, 1:].sign() != T[:, :-1].sign()).sum(1)
@@ -266,7 +267,7 @@ def test_picture_keeps_lengths(C):
     """T is orthogonal, so that with s = 1 the search by frequency would be that by pixels."""
     generator = torch.Generator().manual_seed(C)
     v = torch.randn(2, 2, C, 6, 5, generator=generator, dtype=torch.float64)
-    x = solvers._picture(v)
+    x = _frequencies.picture(v)
     assert x.shape == v.shape
     torch.testing.assert_close(x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
 
@@ -274,7 +275,7 @@ def test_picture_keeps_lengths(C):
 def test_scales_fall_with_frequency_and_know_noise():
     flat = torch.full((1, 1, 3, 16, 16), 0.5, dtype=torch.float64)
     noise = torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
-    grey, noisy = (solvers._scales(start)[0, 0] for start in (flat, noise))
+    grey, noisy = (_frequencies.scales(start)[0, 0] for start in (flat, noise))
     # s^2 = 1 / sqrt(1 + |f|^2) for brightness, and sqrt(0.09) = 0.3 of it for colours
     torch.testing.assert_close(grey[0, 3, 4] ** 2, torch.tensor(26**-0.5, dtype=torch.float64))
     torch.testing.assert_close(grey[1] ** 2, 0.3 * grey[0] ** 2)
@@ -508,7 +509,7 @@ def test_pairs_give_the_direction_of_the_two_loops(m, seed):
     P, n = 5, 8
     A = draw(P, n, n)
     A = A @ A.mT + torch.eye(n, dtype=torch.float64)
-    pairs, plain = solvers._Pairs(torch.zeros(P, n, dtype=torch.float64), m), [[] for _ in range(P)]
+    pairs, plain = Pairs(torch.zeros(P, n, dtype=torch.float64), m), [[] for _ in range(P)]
     numbers = list(range(P))
     for turn in range(13):
         s, g = draw(P, n), draw(P, n)
