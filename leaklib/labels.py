@@ -1,12 +1,18 @@
-"""Labels out of the last layer of a leak: no optimisation, no image."""
+"""Labels out of the last layer of a leak: no optimisation, no private image.
+
+`idlg` reads the one label behind one image.  The others say of a batch how many of its B images are
+of each class: counts (C,), or (V, C) for a stack.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import one_hot
 
 from ._errors import bad
-from .client import Leak
+from .client import Leak, check_leak, logits_shape
 
 UNDETERMINED = -1
 
@@ -45,7 +51,7 @@ def idlg(leak: Leak, layer: str | None = None) -> Tensor:
         raise bad(
             "leak",
             f"a batch of {leak.batch_size} images, whose label terms add up in one gradient",
-            "a batch of one; for more, let attacks.dlg find the labels with the images",
+            "a batch of one; labels.counts(model, leak) says how many there are of each class",
         )
     weight, bias = last_layer(leak, layer)
     if bias is not None:
@@ -60,7 +66,157 @@ def idlg(leak: Leak, layer: str | None = None) -> Tensor:
     return torch.where(is_label.sum(-1, keepdim=True) == 1, c, UNDETERMINED)
 
 
+def counts(
+    model: nn.Module, leak: Leak, images: Tensor | None = None, *, layer: str | None = None
+) -> Tensor:
+    """How many images of each class are in a batch: counts (C,), or (V, C), that sum to B.
+
+    The bias gradient of the last layer is dl/db_j = mean_k p_kj - n_j / B, so that
+
+        n_j = B (mean p_j - dl/db_j),
+
+    brought to n >= 0 and rounded.  The attacker knows all but mean p, and estimates it
+    - from images (M, C, H, W) of its own, or even from noise, as the network's mean p on them.
+      Good where the network gives nearly the same p to all images, as before training;
+    - or, without images, out of the gradient.  Row i of dl/dV has seen the mixture of features
+      e_i = (dl/dV_i) / (dl/db_i); with pi_i = softmax(V e_i + b) for the probabilities of images of
+      class i, mean p = sum_i n_i pi_i / B leaves linear equations for n, solved by least squares:
+          sum_i n_i pi_ij - n_j = B dl/db_j  for every class j,   sum_i n_i = B.
+      Good where each class's images dominate its row: while the network is not yet sure.
+
+    Raises ValueError for leaked weights (the scale of the gradient counts), for a last layer
+    without bias, and for images that do not fit the model.
+    Source: Ma et al. 2023, published code (the system); Geng et al. 2021 (images of one's own).
+    """
+    V, b, dV, db = _head(model, leak, layer)
+    B = leak.batch_size
+    if images is not None:
+        # n_j = B (mean p_j - dl/db_j)
+        n = B * (_mean_probabilities(model, leak, images, db.shape[-1]) - db)
+    else:
+        # e_i = (dl/dV_i) / (dl/db_i),  pi_i = softmax(V e_i + b)
+        e = torch.where(db[..., None] == 0, 0.0, dV / db[..., None])  # (V, C, M)
+        pi = (e @ V.mT + b[:, None]).softmax(-1)  # (V, C, C)
+        # sum_i n_i pi_ij - n_j = B dl/db_j;  sum_i n_i = B
+        left = torch.cat([pi.mT - torch.eye(pi.shape[-1]).to(pi), torch.ones_like(pi[:, :1])], 1)
+        right = torch.cat([B * db, torch.full_like(db[:, :1], B)], 1)  # (V, C + 1)
+        # the driver that bears a singular system: a class that no row has seen
+        n = torch.linalg.lstsq(left.cpu(), right.cpu()[..., None], driver="gelsd").solution[..., 0]
+    found = _whole_numbers(n, B).to(db.device)
+    return found if leak.victims is not None else found[0]
+
+
+def llg(leak: Leak, *, layer: str | None = None) -> Tensor:
+    """LLG's counts (C,), or (V, C): labels by the direction and the size of the rows of dl/dV.
+
+        g_i = sum_m dl/dV_im,   m = (1/B) (1 + 1/C) sum_{g_i < 0} g_i.
+
+    Every class with g_i < 0 gets one label and g_i <- g_i - m; then, until there are B labels, the
+    class of the smallest g_i gets the next one, and g_i <- g_i - m.  Assumes features that are not
+    negative, and that every image moves its row by the same m.  A class shows as negative only
+    where n_i / B > mean p_i, so that large batches of few classes leave it little to go by.
+    Source: Wainakh et al. 2022, published code (the variant that has no data of its own).
+    """
+    weight, _ = last_layer(leak, layer)
+    g = _batched(leak, leak.direction[weight]).double().sum(-1)  # (V, C)
+    B, C = leak.batch_size, g.shape[-1]
+    # m = (1/B) (1 + 1/C) sum_{g_i < 0} g_i
+    m = (1 + 1 / C) / B * g.clamp(max=0).sum(-1, keepdim=True)
+    # no more than B classes can be there: the most negative ones
+    first = one_hot(g.argsort(-1)[:, :B], C).sum(1) * (g < 0)
+    n, g = first, g - first * m
+    for _ in range(B):
+        wanted = n.sum(-1, keepdim=True) < B
+        next_one = one_hot(g.argmin(-1), C) * wanted
+        n, g = n + next_one, g - next_one * m
+    return n if leak.victims is not None else n[0]
+
+
+def grad_inversion(leak: Leak, *, layer: str | None = None) -> Tensor:
+    """GradInversion's counts (C,), or (V, C), of zeros and ones: the B smallest min_m dl/dV_im.
+
+    Assumes that no class occurs twice, and features that are never negative.  Raises ValueError for
+    more images than classes.
+    Source: Yin et al. 2021, as a published port has it.
+    """
+    weight, _ = last_layer(leak, layer)
+    smallest = _batched(leak, leak.direction[weight]).amin(-1)  # (V, C): min_m dl/dV_im
+    B, C = leak.batch_size, smallest.shape[-1]
+    if B > C:
+        raise bad("leak", f"{B} images of {C} classes, so that a class repeats", "at most C images")
+    n = one_hot(smallest.argsort(-1)[:, :B], C).sum(1)
+    return n if leak.victims is not None else n[0]
+
+
+def listed(counts: Tensor) -> Tensor:
+    """The labels (B,), or (V, B), that counts (C,), or (V, C), stand for, in ascending order.
+
+    What `attacks` take as `labels`.  Raises ValueError for counts that are not whole numbers of
+    images, or sums that differ between victims.
+    """
+    n = torch.as_tensor(counts)
+    if n.dtype != torch.int64 or n.ndim not in (1, 2) or (n < 0).any():
+        raise bad("counts", f"shape {tuple(n.shape)} of {n.dtype}", "(C,) or (V, C) int64, n >= 0")
+    sums = n.sum(-1)
+    if (sums != sums.flatten()[0]).any() or sums.min() < 1:
+        raise bad("counts", f"sums of {sums.tolist()}", "the same positive sum for each victim")
+    classes = torch.arange(n.shape[-1], device=n.device).expand(n.shape)
+    return classes.reshape(-1).repeat_interleave(n.reshape(-1)).reshape(*n.shape[:-1], -1)
+
+
 def _unique(db: Tensor, c: Tensor) -> Tensor:
     """c (..., 1) where db (..., C) is smallest there alone, else undetermined."""
     ties = (db == db.gather(-1, c)).sum(-1, keepdim=True)
     return torch.where(ties == 1, c, UNDETERMINED)
+
+
+def _batched(leak: Leak, tensor: Tensor) -> Tensor:
+    """With a leading axis of victims, also for one."""
+    return tensor if leak.victims is not None else tensor[None]
+
+
+def _head(model: nn.Module, leak: Leak, layer: str | None) -> tuple[Tensor, ...]:
+    """V (V, C, M) and b (V, C) of the last layer, and their gradients, in double precision."""
+    check_leak(model, leak)
+    if leak.kind != "gradient":
+        raise bad("leak", "weights, whose change is the gradient at an unknown scale", "a gradient")
+    weight, bias = last_layer(leak, layer)
+    if bias is None:
+        raise bad("layer", f"{weight!r}, which has no bias", "a last layer with a bias")
+    of = (leak.weights[weight], leak.weights[bias], leak.direction[weight], leak.direction[bias])
+    return tuple(_batched(leak, tensor).double() for tensor in of)
+
+
+def _mean_probabilities(model: nn.Module, leak: Leak, images: Tensor, classes: int) -> Tensor:
+    """The mean p (V, C) of the images, by each victim's own network."""
+    like = next(iter(leak.weights.values()))
+    if not torch.is_tensor(images) or images.ndim < 2 or len(images) == 0:
+        came = f"shape {tuple(images.shape)}" if torch.is_tensor(images) else type(images).__name__
+        raise bad("images", came, "at least one image, (M, C, H, W)")
+    outputs = logits_shape(model, images.shape, like=like, name="images")[-1]
+    if outputs != classes:
+        came = f"a layer of {classes} outputs in a network of {outputs}"
+        raise bad("layer", came, "the layer that makes the logits")
+
+    every = [{n: _batched(leak, t) for n, t in d.items()} for d in (leak.weights, leak.buffers)]
+    means = []
+    for v in range(leak.victims or 1):
+        W_and_buffers = tuple({name: t[v] for name, t in tensors.items()} for tensors in every)
+        with torch.no_grad():
+            p = functional_call(model, W_and_buffers, (images.to(like),)).softmax(-1)  # (M, C)
+        means.append(p.double().mean(0))
+    return torch.stack(means)
+
+
+def _whole_numbers(n: Tensor, B: int) -> Tensor:
+    """The counts nearest to n (V, C) among those that are never negative and sum to B."""
+    # onto the simplex: n - t where that is positive, t such that the sum is B
+    largest = n.sort(-1, descending=True).values
+    rank = torch.arange(1, n.shape[-1] + 1).to(n)
+    t = ((largest.cumsum(-1) - B) / rank).amax(-1, keepdim=True)
+    n = (n - t).clamp(min=0)
+    # the largest remainders round up
+    down = n.floor()
+    missing = (B - down.sum(-1, keepdim=True)).round()
+    place = (n - down).argsort(-1, descending=True).argsort(-1)
+    return (down + (place < missing)).long()

@@ -66,6 +66,19 @@ def label_accuracy(labels: Tensor, truth: Tensor) -> float:
     return float((labels.flatten() == truth.flatten()).float().mean())
 
 
+def count_accuracy(counts: Tensor, truth: Tensor) -> float:
+    """Share of a batch's labels that counts (C,) or (V, C) have right: sum_i min(n'_i, n_i) / B.
+
+    truth (B,) or (V, B) holds the true labels.  Over several victims, the mean.  Raises ValueError
+    where counts are not of as many victims.
+    """
+    if counts.shape[:-1] != truth.shape[:-1] or counts.ndim != truth.ndim:
+        came = f"shape {tuple(counts.shape)}"
+        raise bad("counts", came, f"{tuple(truth.shape[:-1])} and a number for each class")
+    n = torch.zeros_like(counts).scatter_add(-1, truth, torch.ones_like(truth))
+    return float((torch.minimum(counts, n).sum(-1) / truth.shape[-1]).mean())
+
+
 def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> float:
     """Share of images whose MSE is below the threshold: recovered, whatever the attack believes."""
     return float((mse(images, truth) < threshold).float().mean())

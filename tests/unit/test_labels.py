@@ -248,7 +248,7 @@ def test_network_without_a_linear_layer_is_refused(small_digits):
 
 def test_batch_gets_an_error_that_says_what_to_do(small_digits):
     leak = client.share_gradient(models.lenet(1, 12), small_digits[0][:4], small_digits[1][:4])
-    with pytest.raises(ValueError, match=r"batch of 4 images.*add up.*attacks\.dlg"):
+    with pytest.raises(ValueError, match=r"batch of 4 images.*add up.*labels\.counts"):
         labels.idlg(leak)
     with pytest.raises(ValueError, match="batch of 2"):
         labels.idlg(dataclasses.replace(leak, batch_size=2))

@@ -93,6 +93,16 @@ def test_label_accuracy():
         metrics.label_accuracy(truth[:3], truth)
 
 
+def test_count_accuracy_is_the_share_of_labels_that_counts_have_right():
+    truth = torch.tensor([0, 0, 1, 2])
+    assert metrics.count_accuracy(torch.tensor([2, 1, 1]), truth) == 1
+    assert metrics.count_accuracy(torch.tensor([0, 2, 2]), truth) == 0.5
+    both = torch.stack([torch.tensor([2, 1, 1]), torch.tensor([0, 2, 2])])
+    assert metrics.count_accuracy(both, torch.stack([truth, truth])) == 0.75
+    with pytest.raises(ValueError, match="^counts: got shape"):
+        metrics.count_accuracy(both, truth)
+
+
 def test_success_is_a_threshold_on_the_mean_squared_error():
     truth = torch.zeros(4, 1, 2, 2)
     images = torch.tensor([0.0, 0.03, 0.05, 1.0]).reshape(4, 1, 1, 1).expand(4, 1, 2, 2)
