@@ -1,18 +1,99 @@
-"""What every experiment shares: going on where an interrupted run stopped, with a progress bar."""
+"""What every experiment shares: its command line, and going on where it was interrupted."""
 
+import argparse
 import json
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from leaklib import results
 from leaklib._errors import bad
 
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+class Set(NamedTuple):
+    """Private images (N, C, H, W), their labels (N,), and how many classes a network has for them.
+
+    The labels need not fill the classes: the network is made for the whole of the set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: int
+
+
+def command_line(
+    doc: str,
+    arguments: Sequence[str] | None,
+    path: Path,
+    *,
+    sets: Mapping[str, Callable[[str, int], Set]],
+    arms: Sequence[str],
+    work: Callable[[int, str, str, range], Mapping[str, list]],
+    images: int,
+    chunk: int,
+    settings: Mapping[str, object],
+) -> str | None:
+    """Run an experiment as the arguments say, or go on; returns what is wrong, if anything.
+
+    work(count, set, arm, range of images) -> {column: one entry an image}.  images: of each set,
+    and chunk: done at a time, unless the arguments say otherwise.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--images", type=int, default=images, help="of each set")
+    parser.add_argument("--sets", nargs="+", choices=sets, default=list(sets))
+    parser.add_argument("--chunk", type=int, default=chunk, help="images attacked at once")
+    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever is saved")
+    given = parser.parse_args(arguments)
+
+    command = f"python experiments/{path.stem}.py"
+    if given.images != images:
+        command += f" --images {given.images}"
+    try:
+        found = read({name: sets[name] for name in given.sets}, given.images)
+        if not found:
+            return "No set is here, so there is nothing to attack."
+        made = results.provenance(command, seed=0, **{n: facts(s) for n, s in found.items()})
+        shared = {"images": given.images, **settings, "arms": list(arms)}
+        result = resume(path, made, shared, given.fresh)
+    except ValueError as error:
+        return str(error)
+    fill(
+        path, result, partial(work, given.images), sets=dict.fromkeys(found, given.images),
+        arms=arms, chunk=given.chunk, workers=given.workers,
+    )  # fmt: skip
+    return None
+
+
+def read(sets: Mapping[str, Callable[[str, int], Set]], count: int) -> dict[str, Set]:
+    """What can be read of the sets; one that cannot is left out, and that is said."""
+    found = {}
+    for name, load in sets.items():
+        try:
+            found[name] = load(name, count)
+        except RuntimeError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return found
+
+
+def facts(victims: Set) -> dict[str, object]:
+    """What a result says of a set: enough to know whether another run used the same images."""
+    return {
+        "n": len(victims.images),
+        "shape": list(victims.images.shape[1:]),
+        "classes": victims.classes,
+        "sha256": results.fingerprint(victims.images, victims.labels),
+    }
 
 
 def resume(path: Path, provenance: dict, settings: dict, fresh: bool = False) -> results.Result:

@@ -10,7 +10,6 @@ again, it goes on from there.  Sets other than `faces` are read as `leaklib.data
 Claim: Zhao, Mopuri & Bilen 2020.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -20,8 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from _experiment import RESULTS, fill, resume
-from leaklib import attacks, client, data, metrics, models, results, solvers
+from _experiment import RESULTS, Set, command_line
+from leaklib import attacks, client, data, metrics, models, solvers
 
 IMAGES = 200
 # The published loop stops when the objective is below STOP, or after 300 calls of
@@ -57,17 +56,6 @@ ARMS = {
         Arm("iDLG", "half", "leaklib"),
     )
 }
-
-
-class Set(NamedTuple):
-    """Private images (N, C, H, W), their labels (N,), and how many classes a network has for them.
-
-    The labels need not fill the classes: the network is made for the whole of the set.
-    """
-
-    images: Tensor
-    labels: Tensor
-    classes: int
 
 
 def digits_or_objects(name: str, count: int) -> Set:
@@ -158,55 +146,12 @@ def work(count: int, name: str, arm: str, rows: range) -> dict[str, list]:
     return columns(ARMS[arm], victims_of(name, count), rows)
 
 
-def read(names: Sequence[str], count: int) -> dict[str, Set]:
-    """The sets of these names; one that cannot be read is left out, and that is said."""
-    sets = {}
-    for name in names:
-        try:
-            sets[name] = SETS[name](name, count)
-        except RuntimeError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-    return sets
-
-
-def facts(victims: Set) -> dict[str, object]:
-    """What a result says of a set: enough to know whether another run used the same images."""
-    return {
-        "n": len(victims.images),
-        "shape": list(victims.images.shape[1:]),
-        "classes": victims.classes,
-        "sha256": results.fingerprint(victims.images, victims.labels),
-    }
-
-
 def main(arguments: Sequence[str] | None = None, path: Path = RESULTS / "idlg.json") -> str | None:
     """Run, or go on; returns what is wrong, if anything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=IMAGES, help="of each set")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--chunk", type=int, default=50, help="images attacked at once")
-    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever is saved")
-    given = parser.parse_args(arguments)
-
-    command = "python experiments/idlg.py"
-    if given.images != IMAGES:
-        command += f" --images {given.images}"
-    settings = dict(images=given.images, steps=STEPS, stop=STOP, start_seed=START_SEED)
-    try:
-        sets = read(given.sets, given.images)
-        if not sets:
-            return "No set is here, so there is nothing to attack."
-        data_facts = {name: facts(victims) for name, victims in sets.items()}
-        made = results.provenance(command, seed=0, **data_facts)
-        result = resume(path, made, {**settings, "arms": list(ARMS)}, given.fresh)
-    except ValueError as error:
-        return str(error)
-    fill(
-        path, result, partial(work, given.images), sets={name: given.images for name in sets},
-        arms=list(ARMS), chunk=given.chunk, workers=given.workers,
+    return command_line(
+        __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=IMAGES, chunk=50,
+        settings=dict(steps=STEPS, stop=STOP, start_seed=START_SEED),
     )  # fmt: skip
-    return None
 
 
 if __name__ == "__main__":
