@@ -28,6 +28,7 @@ TORCHVISION = {
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
     "cifar10": "CIFAR10",
+    "cifar10_train": "CIFAR10",
     "cifar100": "CIFAR100",
     "lfw": "LFWPeople",
 }
@@ -44,9 +45,9 @@ def load(
     "photos" (72, 3x32x32): each of the eight `PICTURES` whole, in that order, then the eight most
     varied tiles of each; the label says which picture.  "digits" (1,797, 1x28x28): scikit-learn's
     8x8 digits, enlarged.  "faces" (100, 1x25x25): the label is the picture's own number, since the
-    set names nobody.  Then "mnist", "fashion_mnist", "cifar10", "cifar100", "lfw" (test split), and
-    "olivetti", "cats_dogs": from NAME.npz (images uint8 NHWC, labels int64) in LEAKLIB_DATA, else
-    by torchvision's download where it has one.
+    set names nobody.  Then "mnist", "fashion_mnist", "cifar10", "cifar100", "lfw" (test split),
+    "cifar10_train", and "olivetti", "cats_dogs": from NAME.npz (images uint8 NHWC, labels int64) in
+    LEAKLIB_DATA, else by torchvision's download where it has one.
 
     count draws that many at random, by seed; None is all of them in the order of the set.  size
     resizes to size x size pixels.  Raises ValueError for an unknown set or a count out of range,
@@ -79,6 +80,7 @@ def names(name: str = "photos") -> tuple[str, ...]:
         "mnist": tuple("0123456789"),
         "fashion_mnist": tuple(fashion.split()),
         "cifar10": tuple(objects.split()),
+        "cifar10_train": tuple(objects.split()),
         "cats_dogs": ("cat", "dog"),
     }
     if name not in known:
@@ -208,16 +210,16 @@ def _torchvision(name: str) -> tuple[Tensor, Tensor]:
     import torchvision
 
     kept = CACHE / name
-    test_split = dict(split="test") if name == "lfw" else dict(train=False)
+    split = dict(split="test") if name == "lfw" else dict(train=name.endswith("_train"))
     dataset = getattr(torchvision.datasets, TORCHVISION[name])
     try:
         if not kept.exists():
             # into a folder aside, renamed once whole: a broken download leaves nothing behind
             CACHE.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=CACHE) as aside:
-                dataset(f"{aside}/{name}", download=True, **test_split)
+                dataset(f"{aside}/{name}", download=True, **split)
                 os.rename(f"{aside}/{name}", kept)
-        held = dataset(kept, download=False, **test_split)
+        held = dataset(kept, download=False, **split)
         pairs = [(np.asarray(image), int(label)) for image, label in held]
     except (OSError, RuntimeError, ValueError, EOFError, HTTPException) as error:
         raise _missing(name, str(error)) from error

@@ -255,7 +255,7 @@ def test_broken_download_leaves_nothing_behind(error, cache, monkeypatch):
     assert len(data.load("mnist")[0]) == 5, "the next attempt starts afresh"
 
 
-def test_sets_of_colour_and_of_the_test_split(cache, monkeypatch):
+def test_sets_of_colour_and_of_which_split(cache, monkeypatch):
     """What torchvision is asked for, and that colour images keep their channels."""
     asked = []
 
@@ -267,13 +267,13 @@ def test_sets_of_colour_and_of_the_test_split(cache, monkeypatch):
         def __iter__(self):
             return iter([(Image.fromarray(np.full((4, 4, 3), 51, np.uint8)), 3)] * 2)
 
-    for name in ("cifar10", "cifar100", "lfw"):
+    for name in ("cifar10", "cifar10_train", "cifar100", "lfw"):
         monkeypatch.setattr(torchvision.datasets, data.TORCHVISION[name], Fake)
         images, labels = data.load(name)
         assert_images(images, labels, (2, 3, 4, 4))
         torch.testing.assert_close(images, torch.full_like(images, 0.2))
-    assert [a.get("train", a.get("split")) for a in asked[::2]] == [False, False, "test"]
-    assert [a["download"] for a in asked] == [True, False] * 3
+    assert [a.get("train", a.get("split")) for a in asked[::2]] == [False, True, False, "test"]
+    assert [a["download"] for a in asked] == [True, False] * 4
 
 
 # --- a picture of one's own ---------------------------------------------------------------------
