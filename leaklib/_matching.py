@@ -44,6 +44,14 @@ def given_labels(labels: Tensor, V: int, B: int, classes: int) -> Tensor:
     return labels
 
 
+def check_apart(start: str | Tensor, labels: Tensor) -> None:
+    """Raise ValueError for two images (V, B) that begin alike with one label: they stay alike."""
+    repeated = (labels.sort(1).values.diff(dim=1) == 0).any()
+    if repeated and not torch.is_tensor(start) and start in ("half", "zeros"):
+        came = f"{start!r} for a batch in which a label occurs twice, so that images stay alike"
+        raise bad("start", came, '"uniform", "normal", or images that differ')
+
+
 def first_points(start, V, R, shape, like, seed, classes) -> solvers.Points:
     """The first images (V R, B, C, H, W) and, of joint labels, their logits u' ~ N(0, 1).
 

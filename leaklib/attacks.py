@@ -15,13 +15,15 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import one_hot
 
 from . import _chain, _matching, objectives, solvers
 from . import labels as label_rules
-from .client import Leak, Tensors, gradient, stack
+from ._errors import bad
+from .client import Leak, Tensors, gradient, some, stack
 
 CONVERGED = 1e-7
 """An attack has converged when its distance is this small against that of a zero gradient."""
@@ -78,7 +80,8 @@ def dlg(
     start: "half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images that broadcast to
     (V, R, B, C, H, W).  A paper's own: `start="normal", solver=solvers.lbfgs_torch`.
     A solver is called as those of `solvers`, with z = x' (V R, B, C, H, W), or z = (x', u').
-    Raises ValueError when leak, shape, labels or start do not fit the model.
+    Raises ValueError when leak, shape, labels or start do not fit the model, and where two images
+    of a batch begin alike with the same label.
     Source: Zhu et al. 2019, Algorithm 1; published code.
     """
     classes = _matching.check(model, leak, shape)
@@ -90,6 +93,7 @@ def dlg(
     z = _matching.first_points(start, V, R, shape, like, seed, classes if joint else 0)
     if not joint:
         labels = _matching.given_labels(labels, V, B, classes).to(like.device)
+        _matching.check_apart(start, labels)
     # what one problem reads: its own weights, message and labels; class 0 stands in for -1
     given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h)
     given["q"] = {} if joint else {"q": one_hot(labels.clamp(min=0), classes).to(like)}
@@ -177,3 +181,79 @@ def idlg(
         start=start, distance=distance, prior=prior, defend=defend, solver=solver, steps=steps,
         restarts=restarts, seed=seed, progress=progress,
     )  # fmt: skip
+
+
+def dlg_fb(
+    model: nn.Module,
+    leaks: Leak | Sequence[Leak],
+    shape: Sequence[int],
+    *,
+    alpha: float = 0.5,
+    wave: int = 1,
+    attack: Callable[..., Reconstruction] = idlg,
+    success: Callable[[Reconstruction], Tensor] = lambda out: out.converged,
+    labels: Tensor | None = None,
+    start: str | Tensor = "normal",
+    seed: int = 0,
+    **settings: object,
+) -> Reconstruction:
+    """DLG with feedback blending: attack one leak after another, each from what the last ones gave.
+
+        m <- x^ after the first success,  m <- alpha m + (1 - alpha) x^ after each later one,
+
+    and the next attack starts at x' = m.  A failure leaves m as it was; until there is a success,
+    attacks begin at `start`: a name as in `dlg`, drawn anew for each leak, or images that broadcast
+    to (V, B, C, H, W).
+
+    leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many are
+    attacked at once; all of a wave start at the same m, and are blended in their order.
+    attack: `idlg` or `dlg`; labels (V, B) and `settings` go to it.  success(out) (V,) says which
+    attacks are blended: it sees what an attacker sees, never the private image.
+    Returns the result of all V.  Raises ValueError for alpha outside [0, 1) and wave < 1, and as
+    `dlg` does.
+    Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
+    counts a success by its objective).
+    """
+    if not 0 <= alpha < 1:
+        raise bad("alpha", alpha, "0 <= alpha < 1")
+    if not wave >= 1:
+        raise bad("wave", wave, "at least 1")
+    leaks = leaks if isinstance(leaks, Leak) else stack(leaks)
+    if leaks.victims is None:
+        raise bad("leaks", "one Leak", "several, or a stack of them")
+    m, outs = None, []
+    for first in range(0, leaks.victims, wave):
+        rows = slice(first, first + wave)
+        begin = start[rows, None] if torch.is_tensor(start) and start.ndim > 4 else start
+        out = attack(
+            model, some(leaks, rows), shape,
+            labels=None if labels is None else labels[rows],
+            start=begin if m is None else m,
+            seed=seed + first,
+            **settings,
+        )  # fmt: skip
+        for x in out.images[success(out)]:
+            # m <- alpha m + (1 - alpha) x^
+            m = x if m is None else alpha * m + (1 - alpha) * x
+        outs.append(out)
+    return _joined(outs)
+
+
+def _joined(outs: Sequence[Reconstruction]) -> Reconstruction:
+    """The results of several attacks, one after the other, as one of all their victims."""
+    T = max(out.trace.shape[1] for out in outs)
+    traces = [F.pad(out.trace, (0, T - out.trace.shape[1]), value=torch.nan) for out in outs]
+    counts = sorted({count for out in outs for count in out.snapshots})
+    joined = {
+        name: torch.cat([getattr(out, name) for out in outs])
+        for name in ("images", "labels", "objective", "converged", "evaluations")
+    }
+    return Reconstruction(
+        **joined,
+        trace=torch.cat(traces),
+        # an attack that was over by then stands where it ended
+        snapshots={
+            count: torch.cat([out.snapshots.get(count, out.images) for out in outs])
+            for count in counts
+        },
+    )

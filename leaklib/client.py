@@ -7,7 +7,7 @@ is in it, and nothing else: the private images and labels are not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -142,6 +142,24 @@ def stack(leaks: Sequence[Leak]) -> Leak:
         if isinstance(tensors, dict)
     }
     return Leak(**pile, kind=first.kind, batch_size=first.batch_size, victims=len(leaks))
+
+
+def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
+    """Some of the victims of a stack, as a stack.
+
+    Raises ValueError for a single leak, or where no victim is left.
+    """
+    if leaks.victims is None:
+        raise bad("leaks", "a single Leak", "a stack")
+    kept = {
+        f.name: {name: tensor[rows] for name, tensor in getattr(leaks, f.name).items()}
+        for f in fields(Leak)
+        if isinstance(getattr(leaks, f.name), dict)
+    }
+    victims = len(torch.arange(leaks.victims)[rows])
+    if victims == 0:
+        raise bad("rows", rows, f"some of the {leaks.victims} victims")
+    return replace(leaks, **kept, victims=victims)
 
 
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
