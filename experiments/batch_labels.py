@@ -7,7 +7,7 @@
 three, sent by a LeNet in one of four states.  Every rule reads the same gradients.  What is kept is
 the share of the labels that a rule has right; "even guess" has not looked at the gradient.
 Writes experiments/results/batch_labels.json after every chunk.
-Claims: Wainakh et al. 2022 (LLG), Yin et al. 2021 (GradInversion), Ma et al. 2023 (iLRG).
+Claims: Wainakh et al. 2022 (LLG), Yin et al. 2021 (GradInversion), Ma et al. 2022 (iLRG).
 """
 
 import itertools

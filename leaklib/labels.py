@@ -86,7 +86,7 @@ def counts(
 
     Raises ValueError for leaked weights (the scale of the gradient counts), for a last layer
     without bias, and for images that do not fit the model.
-    Source: Ma et al. 2023, published code (the system); Geng et al. 2021 (images of one's own).
+    Source: Ma et al. 2022, published code (the system); Geng et al. 2021 (images of one's own).
     """
     V, b, dV, db = _head(model, leak, layer)
     B = leak.batch_size

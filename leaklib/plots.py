@@ -36,6 +36,7 @@ STYLE = {
     "hatch.color": "white",
 }
 RESOLUTION = 160  # dots an inch
+MANY = 4  # more curves than these leave no room for their legend among them
 
 
 class Picture:
@@ -193,7 +194,7 @@ def convergence(
 
 
 def lines(
-    x: Sequence[float],
+    x: Sequence[float] | Sequence[str],
     curves: Mapping[str, Sequence[float]],
     *,
     xlabel: str,
@@ -206,7 +207,7 @@ def lines(
 ) -> Picture:
     """Curves over a common x, with a legend when there are several; `axes` as in `Axes.set`.
 
-    mark: one point (x, y) to point at.
+    A curve has no point where its value is NaN.  mark: one point (x, y) to point at.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.4))
@@ -216,9 +217,12 @@ def lines(
         if mark is not None:
             axis.plot(*mark, "o", markersize=11, markerfacecolor="none", color=COLOURS[1], mew=2)
         axis.set(xlabel=xlabel, ylabel=ylabel, **axes)
-        if len(curves) > 1:
+        if len(curves) > MANY:
+            axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        elif len(curves) > 1:
             axis.legend()
-    told = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, v in curves.items())
+    seen = {name: [y for y in values if np.isfinite(y)] for name, values in curves.items()}
+    told = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, v in seen.items() if v)
     return Picture(figure, caption=caption, alt=alt or f"{ylabel} against {xlabel}: {told}.")
 
 
@@ -230,8 +234,12 @@ def bars(
     xlabel: str = "",
     alt: str | None = None,
     highlight: str | None = None,
+    truth: Mapping[str, float] | None = None,
 ) -> Picture:
-    """One bar a name, the highlighted one in another colour and hatched."""
+    """One bar a name, the highlighted one in another colour and hatched.
+
+    truth: a value for each name, drawn as a black line across its bar.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0))
         axis = figure.subplots()
@@ -239,9 +247,17 @@ def bars(
         for name, bar in zip(values, drawn, strict=True):
             if name == highlight:
                 bar.set(color=COLOURS[1], hatch="//", edgecolor="white")
+        if truth is not None:
+            across = axis.hlines(
+                list(truth.values()), *np.add.outer((-0.45, 0.45), range(len(truth))),
+                color="black", linewidth=2.5, label="truth",
+            )  # fmt: skip
+            axis.legend(handles=[across])
         axis.axhline(0, color="#444444", linewidth=0.8)
         axis.set(xlabel=xlabel, ylabel=ylabel)
     told = ", ".join(f"{name}: {value:.3g}" for name, value in values.items())
+    if truth is not None:
+        told += f"; the truth: {', '.join(f'{value:.3g}' for value in truth.values())}"
     return Picture(figure, caption=caption, alt=alt or f"Bars of {ylabel}: {told}.")
 
 

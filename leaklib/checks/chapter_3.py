@@ -45,19 +45,24 @@ def exercise_3_2(mixed_pair: Callable[[Tensor], tuple[int, int]]) -> Verdict:
     return check("3.2", faults)
 
 
-def exercise_3_3(class_counts: Callable[[Tensor, Tensor, int], Tensor]) -> Verdict:
-    """class_counts(db, p_mean, B) -> how many images of each class."""
+def exercise_3_3(counts_from: Callable[[Tensor, Tensor, int], Tensor]) -> Verdict:
+    """counts_from(pi, db, B) -> how many images of each class."""
 
     def faults() -> Iterator[str]:
-        counts = torch.tensor([3, 0, 4, 1])
-        p = random(4).softmax(0)
-        noise = 1e-3 * random(4, seed=1)
-        found = tensor(class_counts, p - counts / 8 + noise, p, 8)
+        n = torch.tensor([3, 0, 4, 1])
+        # row i: the probabilities of images of class i, some classes surer than others
+        pi = (random(4, 4) + torch.diag(torch.tensor([2.0, 1.0, 0.5, 1.5]))).softmax(1)
+        db = (n.double() @ pi - n) / 8
+        found = tensor(counts_from, pi, db + 1e-4 * random(4, seed=1), 8)
+        if found.shape != (4,):
+            yield f"return a number for each of the 4 classes, not shape {tuple(found.shape)}."
         if found.is_floating_point():
             yield "counts are whole numbers: round, and convert to integers."
-        if found.tolist() == [0, 0, 0, 0] or found.sum() == 1:
-            yield "these are shares of the batch; multiply by B before you round."
-        if found.tolist() != counts.tolist():
-            yield f"the counts are {counts.tolist()}, not {found.tolist()}."
+        if found.sum() == 1 or found.abs().sum() == 0:
+            yield "the right side of the equations is B db, and the counts sum to B."
+        if found.tolist() == (8 * (pi.mean(0) - db)).round().tolist():
+            yield "the mean of p is sum_i n_i pi_i / B: it depends on the counts."
+        if found.tolist() != n.tolist():
+            yield f"the counts are {n.tolist()}, not {found.tolist()}."
 
     return check("3.3", faults)

@@ -6,7 +6,7 @@ of them in one batch, and kept.
 
 from .chapter_1 import CONCENTRATIONS, EPOCHS, local_epochs
 from .chapter_2 import BATCH_SIZES, mixed_rows, noisy_linear
-from .chapter_3 import bias_gradient
+from .chapter_3 import NETWORKS, batch_rules, bias_gradient
 from .chapter_4 import HALF_WIDTHS, NOISE, initialisation, noisy_gradient
 from .chapter_5 import PRUNED, arm, digit_leaks, idlg_start, pruned_gradient
 from .how_fast import cost

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from .. import client, data, models, plots
+from .. import client, data, models, plots, results
 from ..plots import Picture
 from ._shared import listed
+
+NETWORKS = ("sigmoid, DLG's weights", "untrained", "one epoch", "ten epochs")
 
 
 def bias_gradient(batch_size: int = 4, smoothing: float = 0.0) -> Picture:
@@ -27,3 +29,32 @@ def bias_gradient(batch_size: int = 4, smoothing: float = 0.0) -> Picture:
         caption=f"Digits in the batch: {listed(present)}. Negative entries: {listed(negative)}. "
         "The smallest entry is hatched.",
     )
+
+
+def batch_rules(network: str = "untrained", classes: str = "all") -> Picture:
+    """The saved experiment `batch_labels`, on MNIST: the share of labels each rule has right.
+
+    network: one of `NETWORKS`; classes: "all" ten are in the batch, or "three" of them.
+    """
+    result = results.load("batch_labels")
+    arms = {
+        int(arm.rpartition("; ")[2]): columns
+        for arm, columns in results.finished(result)["mnist"].items()
+        if arm.startswith(f"{network}; {classes} classes; ")
+    }
+    accuracy = arms[1].pop("accuracy")[0]
+    curves = {rule: [_mean(columns[rule]) for columns in arms.values()] for rule in arms[1]}
+    return plots.lines(
+        list(map(str, arms)),
+        curves,
+        xlabel="images in the batch",
+        ylabel="labels right",
+        ylim=(0, 1.05),
+        caption=f"A LeNet, {network} (test accuracy {accuracy:.0%}); batches of MNIST digits drawn "
+        f"from {classes} classes, {result['settings']['images']} of each size.",
+    )
+
+
+def _mean(values: list[float | None]) -> float:
+    """Their mean; NaN where a rule does not apply."""
+    return float("nan") if None in values else sum(values) / len(values)

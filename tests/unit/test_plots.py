@@ -203,5 +203,23 @@ def test_bars_say_every_value():
     assert axis.patches[0].get_hatch(), "not by colour alone"
 
 
+def test_bars_are_shown_against_the_truth():
+    truth = {"cat": 2.0, "dog": 0.0}
+    picture = plots.bars({"cat": 1.0, "dog": 1.0}, ylabel="images", caption="", truth=truth)
+    assert picture.alt == "Bars of images: cat: 1, dog: 1; the truth: 2, 0."
+    (axis,) = picture.figure.axes
+    (drawn,) = axis.collections
+    assert [segment[:, 1].tolist() for segment in drawn.get_segments()] == [[2, 2], [0, 0]]
+    assert [t.get_text() for t in axis.get_legend().get_texts()] == ["truth"]
+
+
+def test_a_curve_may_end_early():
+    picture = plots.lines(
+        [1, 2, 3], {"a": [0.5, 0.25, float("nan")], "b": [1, 1, 2]}, xlabel="B", ylabel="share",
+        caption="",
+    )  # fmt: skip
+    assert picture.alt == "share against B: a from 0.5 to 0.25; b from 1 to 2."
+
+
 def test_colours_are_told_apart():
     assert len(set(plots.COLOURS)) == len(plots.COLOURS) >= 6

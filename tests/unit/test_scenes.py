@@ -39,6 +39,23 @@ def test_bars_name_the_classes_of_the_batch_and_those_that_point_down():
     assert len(scenes.bias_gradient(16, 0.0).caption) > len(one.caption)
 
 
+def test_rules_for_batches_are_shown_for_every_network_and_both_kinds_of_batch():
+    read = {
+        (network, classes): scenes.batch_rules(network, classes).figure.axes[0].lines
+        for network in scenes.NETWORKS
+        for classes in ("all", "three")
+    }
+    shares = {
+        key: {line.get_label(): line.get_ydata()[-1] for line in lines}
+        for key, lines in read.items()
+    }
+    assert shares["untrained", "all"]["own images"] > 0.97 > shares["untrained", "all"]["LLG"]
+    trained = shares["ten epochs", "three"]
+    assert trained["own images"] < 0.6 and trained["even guess"] < 0.4
+    sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert list(read["untrained", "all"][0].get_xdata()) == list(map(str, sizes))
+
+
 def test_more_local_epochs_train_further_when_all_clients_see_the_same():
     assert _share(scenes.local_epochs("even", 5)) > _share(scenes.local_epochs("even", 1)) + 5
 
