@@ -39,17 +39,17 @@ def command_line(
     sets: Mapping[str, Callable[[str, int], Set]],
     arms: Sequence[str],
     work: Callable[[int, str, str, range], Mapping[str, list]],
-    images: int,
+    images: int | Mapping[str, int],
     chunk: int,
     settings: Mapping[str, object],
 ) -> str | None:
     """Run an experiment as the arguments say, or go on; returns what is wrong, if anything.
 
-    work(count, set, arm, range of images) -> {column: one entry an image}.  images: of each set,
-    and chunk: done at a time, unless the arguments say otherwise.
+    work(count, set, arm, range of images) -> {column: one entry an image}.  images: of each set, a
+    number or {set: number}, and chunk: done at a time, unless the arguments say otherwise.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--images", type=int, default=images, help="of each set")
+    parser.add_argument("--images", type=int, help="of each set")
     parser.add_argument("--sets", nargs="+", choices=sets, default=list(sets))
     parser.add_argument("--chunk", type=int, default=chunk, help="images attacked at once")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
@@ -57,30 +57,40 @@ def command_line(
     given = parser.parse_args(arguments)
 
     command = f"python experiments/{path.stem}.py"
-    if given.images != images:
+    if given.images not in (None, images):
         command += f" --images {given.images}"
+        images = given.images
+    counts = images if isinstance(images, Mapping) else dict.fromkeys(sets, images)
     try:
-        found = read({name: sets[name] for name in given.sets}, given.images)
+        found = read({name: sets[name] for name in given.sets}, counts)
         if not found:
             return "No set is here, so there is nothing to attack."
         made = results.provenance(command, seed=0, **{n: facts(s) for n, s in found.items()})
-        shared = {"images": given.images, **settings, "arms": list(arms)}
+        shared = {"images": images, **settings, "arms": list(arms)}
         result = resume(path, made, shared, given.fresh)
     except ValueError as error:
         return str(error)
     fill(
-        path, result, partial(work, given.images), sets=dict.fromkeys(found, given.images),
+        path, result, partial(_counted, work, counts), sets={name: counts[name] for name in found},
         arms=arms, chunk=given.chunk, workers=given.workers,
     )  # fmt: skip
     return None
 
 
-def read(sets: Mapping[str, Callable[[str, int], Set]], count: int) -> dict[str, Set]:
+def _counted(
+    work: Callable, counts: Mapping[str, int], name: str, arm: str, rows: range
+) -> Mapping[str, list]:
+    return work(counts[name], name, arm, rows)
+
+
+def read(
+    sets: Mapping[str, Callable[[str, int], Set]], counts: Mapping[str, int]
+) -> dict[str, Set]:
     """What can be read of the sets; one that cannot is left out, and that is said."""
     found = {}
     for name, load in sets.items():
         try:
-            found[name] = load(name, count)
+            found[name] = load(name, counts[name])
         except RuntimeError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     return found

@@ -147,11 +147,12 @@ def finished(result: Result) -> dict[str, dict[str, Columns]]:
     """The sets of which every arm has all its images; an interrupted run leaves others."""
     arms, images = result["settings"]["arms"], result["settings"]["images"]
 
-    def whole(held: dict[str, Columns]) -> bool:
+    def whole(name: str, held: dict[str, Columns]) -> bool:
+        wanted = images[name] if isinstance(images, Mapping) else images
         columns = [held.get(arm, {}).values() for arm in arms]
-        return all(len(c) > 0 and all(len(column) == images for column in c) for c in columns)
+        return all(len(c) > 0 and all(len(column) == wanted for column in c) for c in columns)
 
-    return {name: held for name, held in result["sets"].items() if whole(held)}
+    return {name: held for name, held in result["sets"].items() if whole(name, held)}
 
 
 def recovered(arm: Columns, threshold: float) -> list[bool]:
