@@ -2,11 +2,93 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
+from torch import Tensor, nn
+
+from . import _matching, _recursion
+from . import labels as label_rules
 from ._errors import bad
-from .client import Leak
+from .attacks import CONVERGED
+from .client import Leak, Tensors, gradient, logits_shape, stack, state
+from .objectives import l2
+from .results import Table
+
+EXACT = 1e-3
+"""An image whose expected error is above this is not converged, whatever it matches."""
+
+
+class Equations(NamedTuple):
+    """What the input of one layer has to be found from.
+
+    layer, kind  its name, and its class
+    unknowns     entries of its input; 0 where the layer has no weights
+    outputs      equations W * x = z - b, one an entry of its output; none of a linear layer
+    weights      equations dl/dW = d * x, one an entry of its weights
+    cause        why it stops the recursion; None where, as far as counting can say, it does not
+    """
+
+    layer: str
+    kind: str
+    unknowns: int
+    outputs: int
+    weights: int
+    cause: str | None
+
+
+class Plan(NamedTuple):
+    """The systems between a gradient and its image; shows itself as a table.
+
+    steps  in the order of solving, from the last layer to the first
+    cause  what stops the recursion first, by the layer's name; None where nothing does
+    """
+
+    steps: tuple[Equations, ...]
+    cause: str | None
+
+    def table(self) -> Table:
+        """The steps, with the verdict as the caption."""
+        rows = []
+        for step in self.steps:
+            counts = (step.unknowns, step.outputs + step.weights, step.outputs, step.weights)
+            cells = [f"{n:,}" if step.unknowns else "–" for n in counts]
+            name = f"`{step.layer}`" if step.layer else "the network"
+            rows.append([name, step.kind, *cells, step.cause or "enough"])
+        header = ["layer", "", "unknowns", "equations", "of outputs", "of weights", "verdict"]
+        n = max((step.unknowns for step in self.steps if step.outputs), default=0)
+        matrix = f"; the largest matrix takes {8 * n**2 / 1e9:.2g} GB" if n else ""
+        solved = f"Each layer's input can be solved for, from the last layer to the first{matrix}."
+        return Table(header, rows, caption=f"Stops: {self.cause}." if self.cause else solved)
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+class Inversion(NamedTuple):
+    """What the recursion returns for V victims.
+
+    images        (V, 1, C, H, W) pixels are not clamped
+    labels        (V, 1) class numbers
+    residual      (V,) |g(W, x', y') - h|^2 / |h|^2 with h the leaked gradient, evaluated anew
+    converged     (V,) whether the residual is below `attacks.CONVERGED`, and the expected error
+                  below `EXACT`: under many layers that squash, all images have one gradient, nearly
+    expected_mse  (V,) the mean variance of a pixel, from the rounding of h, and from whatever else
+                  makes the equations contradict each other
+    condition     {layer: (V,)} largest over smallest singular value of each system, as weighted;
+                  infinite where the equations leave something open
+    """
+
+    images: Tensor
+    labels: Tensor
+    residual: Tensor
+    converged: Tensor
+    expected_mse: Tensor
+    condition: dict[str, Tensor]
 
 
 def linear_input(leak: Leak, layer: str | None = None) -> Tensor:
@@ -63,3 +145,103 @@ def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor]:
         raise bad("layer", came, f"a linear layer with a bias; this leak has {known}")
     weight, bias = named[0], found[named[0]]
     return leak.direction[weight], leak.direction[bias]
+
+
+def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
+    """What `invert_network` would have to solve: unknowns and equations of each layer.
+
+    A convolution's input has C H W unknowns, for which there are its outputs and the entries of its
+    weights' gradient; a linear layer's has n, each of them in every row of its weights' gradient.
+    Fewer equations than unknowns stop the recursion, and so does a layer that cannot be undone
+    (ReLU, pooling, normalisation, dropout in training mode), a network that is no chain, a last
+    layer without bias, and a batch of more than one.  Equations may say the same thing twice:
+    enough of them are no proof.
+
+    shape (1, C, H, W).  Raises ValueError for images that the network does not take.
+    Source: Zhu & Blaschko 2021 (R-GAP) for the systems.
+    """
+    logits_shape(model, shape, like=next(iter(state(model)[0].values())))
+    chain = _recursion.stages(model, shape)
+    steps = []
+    for i, stage in reversed(list(enumerate(chain))):
+        cause = _recursion.obstacle(chain, i)
+        solved = type(stage.layer) in (nn.Linear, nn.Conv2d)
+        if cause or solved:
+            counts = (stage.unknowns, *stage.equations) if solved else (0, 0, 0)
+            steps.append(Equations(stage.name, type(stage.layer).__name__, *counts, cause))
+    cause = next((_told(step) for step in steps if step.cause), None)
+    if shape[0] != 1:
+        cause = f"a batch of {shape[0]} images, whose gradients are added up"
+    return Plan(tuple(steps), cause)
+
+
+def _told(step: Equations) -> str:
+    told = f"{step.kind} {step.layer!r} {step.cause}" if step.layer else f"{step.kind} {step.cause}"
+    equations = step.outputs + step.weights
+    if step.unknowns <= equations:  # it is something else
+        return told
+    return (
+        f"{told}: {step.unknowns:,} unknowns against {equations:,} equations, "
+        f"{step.outputs:,} of its outputs and {step.weights:,} of its weights"
+    )
+
+
+def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Inversion:
+    """The image behind one gradient, solved for layer by layer: no start, no optimisation.
+
+    From the last layer to the first, with d = dl/dz of a layer z = W x + b and x = s(z) below it:
+        linear       x = (dl/dW)' d / |d|^2, d = dl/db where there is a bias
+        convolution  W * x = z - b and d * x = dl/dW, by least squares
+        activation   z = s^-1(x), d = s'(z) (W' d of the layer above)
+    for a chain of Linear, Conv2d, Flatten and Sigmoid, Tanh, LeakyReLU, ELU, Softplus or Identity.
+    An equation weighs as much as the rounding of the gradient leaves it exact.
+
+    shape (1, C, H, W).  The cost is that of a Cholesky factor of 8 n^2 bytes for each convolution
+    with n inputs, in float64 on the CPU, one victim after another.
+    Raises ValueError where `plan` finds something in the way, for a batch, for leaked weights
+    (their scale, the learning rate, is not known), and for a gradient of all zeros.
+    Source: Zhu & Blaschko 2021 (R-GAP: two classes, no biases); many classes and weights are ours.
+    """
+    _matching.check(model, leak, shape)
+    if leak.batch_size != 1:
+        raise bad("leak", f"a batch of {leak.batch_size} images", "a batch of one")
+    if leak.kind != "gradient":
+        raise bad("leak", "weights, whose change is the gradient times a rate", "a gradient")
+    way = plan(model, shape)
+    if way.cause:
+        raise bad("model", way.cause, "a chain that plan(model, shape) finds a way through")
+    chain = _recursion.stages(model, shape)
+    leaks = leak if leak.victims is not None else stack([leak])
+    last = chain[-1].name
+    if (leaks.direction[f"{last}.bias".removeprefix(".")] == 0).all(-1).any():
+        raise bad("leak", f"a gradient of all zeros at {last!r}", "one of an image not yet learned")
+    labels = label_rules.idlg(leaks, layer=last)  # (V, 1)
+    images, variances, conditions, residuals = [], [], [], []
+    for v in range(leaks.victims):
+        W, h = ({n: t[v] for n, t in ts.items()} for ts in (leaks.weights, leaks.direction))
+        x, condition = _recursion.solve(chain, W, h)
+        images.append(x.value.reshape(tuple(shape)).to(next(iter(h.values()))))
+        variances.append(x.sd.square().mean())
+        conditions.append(condition)
+        buffers = {n: t[v] for n, t in leaks.buffers.items()}
+        residuals.append(_residual(model, W, images[-1], labels[v].clamp(min=0), buffers, h))
+    residual = torch.stack(residuals)
+    expected = torch.stack(variances).to(residual)
+    return Inversion(
+        images=torch.stack(images),
+        labels=labels,
+        residual=residual,
+        converged=(residual < CONVERGED) & (expected < EXACT) & (labels >= 0).all(1),
+        expected_mse=expected,
+        condition={n: residual.new_tensor([c[n] for c in conditions]) for n in conditions[0]},
+    )
+
+
+def _residual(
+    model: nn.Module, W: Tensors, x: Tensor, y: Tensor, buffers: Tensors, h: Tensors
+) -> Tensor:
+    """|g(W, x, y) - h|^2 / |h|^2 in float64, so that it shows the image's error, not its own."""
+    W, h = ({name: t.double() for name, t in tensors.items()} for tensors in (W, h))
+    g = gradient(model)(W, x.double(), y, buffers)
+    zero = {name: torch.zeros_like(t) for name, t in h.items()}
+    return l2(g, h) / l2(zero, h)
