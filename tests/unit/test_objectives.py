@@ -35,6 +35,31 @@ def test_cosine_does_not_see_the_scale():
     torch.testing.assert_close(objectives.cosine(g, scaled), wanted)
 
 
+@pytest.mark.parametrize("small", [1e-3, 1e-5])
+def test_cosine_keeps_its_digits_where_the_two_agree(small):
+    """In float32, 1 - <g, h> / (|g| |h|) of an angle below 2e-4 is only rounding."""
+    generator = torch.Generator().manual_seed(1)
+    h = torch.randn(5000, generator=generator, dtype=torch.float64)
+    g = h + small * torch.randn(5000, generator=generator, dtype=torch.float64)
+    of = lambda v: {"a": v[:4990].float(), "b": v[4990:].float()}  # noqa: E731
+    wanted = float(1 - g @ h / (g.norm() * h.norm()))
+    assert wanted == pytest.approx(small**2 / 2, rel=0.1)
+    assert float(objectives.cosine(of(g), of(h))) == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cosine_and_its_derivative_are_those_of_the_definition(seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    a.requires_grad_()
+    of = lambda v: {"a": v[:2].reshape(2, 1), "b": v[2:]}  # noqa: E731
+    plain = 1 - a @ b / (a.norm() * b.norm())
+    value = objectives.cosine(of(a), of(b))
+    torch.testing.assert_close(value, plain)
+    (wanted,), (got,) = (torch.autograd.grad(v, a) for v in (plain, value))
+    torch.testing.assert_close(got, wanted)
+
+
 @pytest.mark.parametrize("zero", ["g", "h"])
 def test_cosine_of_zero_has_a_finite_gradient(zero):
     z = torch.zeros(4, dtype=torch.float64, requires_grad=True)

@@ -7,7 +7,7 @@ from torch.func import vmap
 from leaklib import _frequencies, client, models, objectives, solvers
 from leaklib._pairs import Pairs
 
-ALL = [solvers.lbfgs, solvers.lbfgs_torch, solvers.adam]
+ALL = [solvers.lbfgs, solvers.lbfgs_torch, solvers.adam, solvers.sign_adam]
 
 
 def named(solver):
@@ -149,6 +149,107 @@ def test_adam_follows_torch(settings):
         of_torch = lambda z: torch.optim.Adam(z, **dict(lr=0.1) | settings)  # noqa: E731
         wanted = points_of_torch(of_torch, rosenbrock, z[i], calls=50)
         torch.testing.assert_close(visited[i], wanted, rtol=1e-6, atol=1e-6)
+
+
+# --- Adam on signs ------------------------------------------------------------------------------
+
+
+def points_of_signs(objective, z, steps, lr=0.1, box=None):
+    """Every point of torch.optim.Adam, fed with signs, with torch's schedule and a clamp."""
+    z = z.clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=lr)
+    drops = [3 * steps // 8, 5 * steps // 8, 7 * steps // 8]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    visited = []
+    for _ in range(steps):
+        visited.append(z.detach().clone())
+        optimizer.zero_grad()
+        objective(z).backward()
+        z.grad.sign_()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            if box is not None:
+                z.clamp_(*box)
+    return torch.stack(visited)
+
+
+@pytest.mark.parametrize("box", [None, (0.0, 1.0), (-0.3, 0.4)])
+@pytest.mark.parametrize("steps", [16, 61])
+def test_sign_adam_follows_torch_fed_with_signs(box, steps):
+    """Four pictures of 2 x 3 pixels, of different scale, in the same batch."""
+    generator = torch.Generator().manual_seed(steps)
+    target = torch.randn(4, 1, 1, 2, 3, generator=generator, dtype=torch.float64)
+    scale = 10.0 ** torch.tensor([0, -3, -6, 2], dtype=torch.float64)
+    start = torch.rand(target.shape, generator=generator, dtype=torch.float64)
+    start = start if box is None else start.clamp(*box)
+
+    def objective(z, index):
+        away = (z - target[index]).flatten(1)
+        return scale[index] * (away.square().sum(1) + away.prod(1))
+
+    visited, _ = points_visited(solvers.sign_adam, objective, start, steps=steps, box=box)
+    for i in range(4):
+        one = lambda z, i=i: objective(z[None], torch.tensor([i]))[0]  # noqa: E731
+        wanted = points_of_signs(one, start[i], steps, box=box)
+        torch.testing.assert_close(visited[i], wanted, rtol=0, atol=1e-12)
+        assert (wanted[-1] - wanted[0]).abs().max() > 0.1, "the picture must change"
+
+
+def test_sign_adam_holds_pictures_in_the_box_and_nothing_else():
+    """Downhill is out of the box, for pixels and for the logits of the label alike."""
+    z = (torch.full((2, 1, 1, 3, 3), 7.0), torch.zeros(2, 1, 4), torch.zeros(2, 5))
+    downhill = lambda z, _: sum(part.flatten(1).sum(1) for part in z)  # noqa: E731
+    visited = []
+
+    def objective(z, index):
+        visited.append([part.detach().clone() for part in z])
+        return downhill(z, index)
+
+    settings = dict(steps=80, tolerance=-torch.inf)
+    found = solvers.sign_adam(objective, z, box=(-0.25, 0.5), **settings)
+    pixels = torch.stack([x for x, *_ in visited])
+    assert (pixels[0] == 0.5).all(), "the start too is moved into the box"
+    assert pixels.min() == -0.25 and (found.z[0] == -0.25).all()
+    assert (found.z[1] < -1).all() and (found.z[2] < -1).all()
+    free = solvers.sign_adam(downhill, z, box=None, **settings)
+    assert (free.z[0] < 6).all() and (free.z[0] > 1).all()
+
+
+def test_sign_adam_steps_by_its_learning_rate_which_falls_three_times():
+    """On a slope of constant sign every step is one learning rate, whatever the slope."""
+    slope = torch.tensor([[1e-9, -1e4]], dtype=torch.float64)
+    settings = dict(steps=17, lr=0.2, eps=0, tolerance=-torch.inf)
+    objective = lambda z, _: (slope * z).sum(1)  # noqa: E731
+    visited, _ = points_visited(solvers.sign_adam, objective, 0 * slope, **settings)
+    steps = visited[0].diff(dim=0)  # (16, 2)
+    lengths = [0.2] * 6 + [0.02] * 4 + [0.002] * 4 + [0.0002] * 2
+    wanted = torch.tensor(lengths, dtype=torch.float64)
+    torch.testing.assert_close(steps[:, 0], -wanted)
+    torch.testing.assert_close(steps[:, 1], wanted)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e6])
+def test_sign_adam_does_not_see_the_scale_of_the_objective(scale):
+    objective, minima = quadratics(condition=5)
+    start = torch.zeros_like(minima)
+    wanted = solvers.sign_adam(objective, start, steps=100)
+    found = solvers.sign_adam(lambda z, i: scale * objective(z, i), start, steps=100)
+    torch.testing.assert_close(found.z, wanted.z)
+    assert (wanted.value < 1e-4 * wanted.trace[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(lr=0), "^lr: got 0; .*positive"),
+        (dict(box=(1.0, 0.0)), r"^box: got \(1.0, 0.0\); wanted \(low, high\) with low < high"),
+        (dict(box=(0.5, 0.5)), "^box: "),
+    ],
+)
+def test_sign_adam_refuses_a_rate_or_a_box_that_holds_nothing(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        solvers.sign_adam(lambda z, _: z.sum(1), torch.ones(2, 3), steps=5, **wrong)
 
 
 # --- they minimise ------------------------------------------------------------------------------
