@@ -1,10 +1,13 @@
 """The papers' networks have the papers' sizes and initialisation."""
 
+import warnings
+
 import pytest
 import torch
+import torchvision
 from torch import nn
 
-from leaklib import models
+from leaklib import attacks, client, models, objectives, solvers
 
 
 def parameters(model):
@@ -112,6 +115,103 @@ def test_activations(activation):
     kind = models.ACTIVATIONS[activation]
     assert sum(isinstance(m, kind) for m in models.lenet(activation=activation)) == 3
     assert sum(isinstance(m, kind) for m in models.mlp(hidden=(5, 5), activation=activation)) == 2
+
+
+# --- deeper networks ----------------------------------------------------------------------------
+
+DEEP = [models.convnet, models.resnet18]
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        (models.convnet(), 73_802),
+        (models.resnet18(), 701_466),
+        (models.resnet18(width=64), 11_173_962),
+    ],
+    ids=["convnet", "resnet18", "as wide as published"],
+)
+def test_deeper_networks_have_the_parameters_that_they_say(model, count):
+    assert parameters(model) == count
+
+
+def test_resnet18_is_torchvisions_but_for_what_it_says():
+    """The same names, the same numbers out, with torchvision's first layer and ReLUs replaced."""
+    ours = models.resnet18(width=64, activation="relu", seed=2)
+    theirs = torchvision.models.resnet18(weights=None, num_classes=10).eval()
+    theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    stds = {
+        n: float(p.std()) for n, p in theirs.state_dict().items() if p.ndim == 4 and "layer" in n
+    }
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert len(stds) == 19
+    for name, std in stds.items():
+        assert float(ours.state_dict()[name].std()) == pytest.approx(std, rel=0.1), name
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("build", DEEP)
+def test_deeper_networks_are_smooth_and_in_evaluation_mode(build, norm):
+    model = build(norm=norm, activation="softplus")
+    kinds = {type(m) for m in model.modules()}
+    assert nn.Softplus in kinds and not kinds & {nn.ReLU, nn.MaxPool2d, nn.GELU}
+    norms = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm}
+    assert norms.pop(norm) in kinds and not kinds & set(norms.values())
+    assert not any(m.training for m in model.modules())
+
+
+def test_convnet_has_no_normalisation_unless_asked():
+    assert {type(m) for m in models.convnet()[:-2]} == {nn.Conv2d, nn.GELU}
+
+
+@pytest.mark.parametrize("build", DEEP)
+@pytest.mark.parametrize(("channels", "size"), [(1, 12), (3, 33), (1, 28)])
+def test_deeper_networks_take_small_images_of_any_size(build, channels, size):
+    settings = dict(size=size) if build is models.convnet else {}
+    model = build(channels, classes=7, width=4, **settings)
+    assert model(torch.rand(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("build", DEEP)
+def test_seed_decides_the_weights_of_deeper_networks(build):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    one, same, other = (flat(build(seed=s, width=4)) for s in (5, 5, 6))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("build", DEEP)
+def test_vmap_batches_the_attack_on_deeper_networks(build, norm, small_digits):
+    """Three networks at once, as they are one by one, in float64."""
+    x, y = small_digits[0][:3].double(), small_digits[1][:3]
+    settings = dict(norm=norm, width=4) | (dict(size=12) if build is models.convnet else {})
+    nets = [build(1, seed=s, **settings).double() for s in range(3)]
+    leaks = [client.share_gradient(net, x[i : i + 1], y[i : i + 1]) for i, net in enumerate(nets)]
+    how = dict(distance=objectives.cosine, solver=solvers.adam, steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = attacks.idlg(nets[0], client.stack(leaks), (1, 1, 12, 12), **how)
+    for i, leak in enumerate(leaks):
+        alone = attacks.idlg(nets[i], leak, (1, 1, 12, 12), **how)
+        torch.testing.assert_close(out.trace[i], alone.trace[0], rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(out.images[i], alone.images[0], rtol=1e-6, atol=1e-8)
+    assert (out.trace.diff(dim=1).abs() > 1e-3).any(1).all(), "the images must move"
+
+
+@pytest.mark.parametrize("build", DEEP)
+def test_deeper_networks_refuse_what_they_cannot_be(build):
+    with pytest.raises(ValueError, match="^activation: got 'step'"):
+        build(activation="step")
+    with pytest.raises(ValueError, match='^norm: got \'layer\'; wanted "batch" or "group"'):
+        build(norm="layer")
+    for width in (0, -4, 6):
+        with pytest.raises(ValueError, match=f"^width: got {width}; .*multiple of 4"):
+            build(width=width)
 
 
 @pytest.mark.parametrize("a", [0.1, 2.0])
