@@ -150,6 +150,19 @@ def test_weights_are_those_of_the_leak(small_digits):
     assert metrics.mse(out.images[0], x) < 1e-9 and out.converged.all()
 
 
+@pytest.mark.parametrize("sure", [6.0, 12.0, 17.0])
+def test_network_that_knows_the_label_already_gives_the_image_away(sure, small_digits):
+    """Then p - y is the difference of two numbers that are nearly one, rounded all the same."""
+    x, y = small_digits
+    for i in range(3):
+        model = chain(seed=i)
+        with torch.no_grad():
+            model[1][0].bias[y[i]] += sure
+        out = invert(model, x[i : i + 1], y[i : i + 1])
+        assert metrics.mse(out.images[0], x[i : i + 1]) < 1e-9
+        assert out.converged.all() and out.labels[0] == y[i]
+
+
 def test_expected_error_is_the_error(photos):
     """The attacker knows, without the image, how well it is recovered: to a factor of ten."""
     x, y = photos
