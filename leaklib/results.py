@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+import scipy.stats
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -54,6 +55,15 @@ class Share(NamedTuple):
     count: int
     n: int
     share: float
+    low: float
+    high: float
+
+
+class Mean(NamedTuple):
+    """The mean of n numbers, with Student's 95 % interval from low to high."""
+
+    n: int
+    mean: float
     low: float
     high: float
 
@@ -170,6 +180,18 @@ def shares(outcomes: Mapping[str, Sequence[bool]]) -> list[Share]:
         low, high = metrics.wilson(count, n)
         rows.append(Share(name, count, n, count / n, low, high))
     return rows
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """The mean of at least two numbers, one for each image or batch, and how sure it is.
+
+    Raises ValueError for fewer than two, or one that is missing.
+    """
+    if len(values) < 2 or any(value is None for value in values):
+        raise bad("values", values, "two numbers or more, none of them missing")
+    middle, spread = np.mean(values), np.std(values, ddof=1) / math.sqrt(len(values))
+    beyond = float(spread * scipy.stats.t.ppf(0.975, len(values) - 1))
+    return Mean(len(values), float(middle), float(middle) - beyond, float(middle) + beyond)
 
 
 def compared(outcomes: Mapping[str, Sequence[bool]]) -> str:

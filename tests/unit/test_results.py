@@ -306,3 +306,18 @@ def test_starts_and_solvers_shows_the_saved_experiment(monkeypatch):
     assert "MNIST" not in picture.alt, "it is not finished"
     assert "MSE < 0.001" in picture.alt
     assert "100%" not in scenes.starts_and_solvers(1e-4).alt
+
+
+def test_mean_has_students_interval():
+    draw = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(400):
+        found = results.mean((3 + 2 * torch.randn(5, generator=draw)).tolist())
+        assert found.n == 5 and found.low < found.mean < found.high
+        covered += found.low <= 3 <= found.high
+    assert 0.92 < covered / 400 < 0.98
+    same = results.mean([2.0, 2.0])
+    assert (same.mean, same.low, same.high) == (2, 2, 2)
+    for wrong in ([], [1.0], [1.0, None]):
+        with pytest.raises(ValueError, match="^values: got .*two numbers or more"):
+            results.mean(wrong)
