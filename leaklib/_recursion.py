@@ -73,10 +73,14 @@ class Stage(NamedTuple):
         return prod(self.takes)
 
     @property
-    def equations(self) -> tuple[int, int]:
-        """Of the layer's outputs, and of its weights' gradient."""
+    def equations(self) -> tuple[int, int, int]:
+        """Of the layer's outputs, of its weights' gradient, and how many say what others say."""
         weights = self.layer.weight.numel()
-        return (0, weights) if type(self.layer) is nn.Linear else (prod(self.gives), weights)
+        if type(self.layer) is nn.Linear:
+            return 0, weights, weights - self.unknowns  # every row of dl/dV says x
+        outputs = prod(self.gives)
+        differ = _rank(self) if self.layer.groups == 1 else outputs + weights
+        return outputs, weights, outputs + weights - differ
 
 
 # ------------------------------------------------------------------ before anything is solved
@@ -133,7 +137,31 @@ def _obstacle_of_weights(chain: Sequence[Stage], stage: Stage) -> str | None:
     unread = stage.unknowns - len(where[where >= 0].unique())
     if unread:
         return f"never reads {unread:,} of its inputs"
-    return "has too few equations" if stage.unknowns > sum(stage.equations) else None
+    outputs, weights, repeated = stage.equations
+    too_few = stage.unknowns > outputs + weights - repeated
+    return "has too few equations" if too_few else None
+
+
+def _rank(stage: Stage) -> int:
+    """How many of a convolution's equations differ, at most; just so many for most W and d.
+
+    Of O filters with K weights each and L places, r = min(O, K) filters and s = min(O, L) slopes
+    can be independent.  The outputs give r L equations.  With a stride, weights k and k + stride
+    of a filter meet the same inputs: each such class of weights gives s equations a weight, but no
+    more than the inputs that it meets.  And of both together r s are the same, since
+        sum_L d_o (W_p * x) = sum_k W_p (d_o * x)   for every pair of filters o and p.
+    """
+    layer, where = stage.layer, windows(stage)
+    filters, (K, L) = layer.out_channels, where.shape
+    r, s = min(filters, K), min(filters, L)
+    phase = [
+        torch.arange(layer.kernel_size[i]) * layer.dilation[i] % layer.stride[i] for i in (0, 1)
+    ]
+    phase = (phase[0][:, None] * layer.stride[1] + phase[1]).flatten()
+    taps = where[: len(phase)]  # of one channel: the others are alike
+    met = [taps[phase == p] for p in phase.unique()]
+    by_class = (min(s * len(t), len(t[t >= 0].unique())) for t in met)
+    return r * L + layer.in_channels * sum(by_class) - r * s
 
 
 def windows(stage: Stage) -> Tensor:
@@ -270,7 +298,7 @@ def _least_squares(A: sparse.csr_array, r: Tensor, sd: Tensor) -> tuple[Estimate
     A = (A @ sparse.diags_array(1 / lengths.numpy())).tocsr()
     M = torch.from_numpy((A.T @ A).toarray())
     L, failed = torch.linalg.cholesky_ex(M)
-    if failed:  # no unique solution: take one of them
+    if failed:  # no unique solution: any of them
         L = torch.linalg.cholesky(M + RIDGE * torch.eye(len(M)).to(M))
     triangle = torch.linalg.solve_triangular  # cholesky_solve would copy L each time
     inverse = lambda V: triangle(L.mT, triangle(L, V, upper=False), upper=True)  # noqa: E731
@@ -282,6 +310,8 @@ def _least_squares(A: sparse.csr_array, r: Tensor, sd: Tensor) -> tuple[Estimate
     sd = triangle(L.mT, V, upper=True).square().mean(1).sqrt()
     excess = (r - _times(A, x)).square().sum() / max(A.shape[0] - len(M), 1)
     sd *= excess.sqrt().clamp(min=1)
+    if failed:  # what is open could be as large as what was found
+        sd = torch.hypot(sd / lengths, (x / lengths).square().mean().sqrt()) * lengths
     few = V[:, :8]
     squared = _largest(lambda V: _times(A.T, _times(A, V)), few) * _largest(inverse, few)
     return Estimate(x / lengths, sd / lengths), inf if failed else squared.sqrt().item()

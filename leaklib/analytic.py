@@ -27,6 +27,7 @@ class Equations(NamedTuple):
     unknowns     entries of its input; 0 where the layer has no weights
     outputs      equations W * x = z - b, one an entry of its output; none of a linear layer
     weights      equations dl/dW = d * x, one an entry of its weights
+    repeated     how many of them follow from the others, at least
     cause        why it stops the recursion; None where, as far as counting can say, it does not
     """
 
@@ -35,6 +36,7 @@ class Equations(NamedTuple):
     unknowns: int
     outputs: int
     weights: int
+    repeated: int
     cause: str | None
 
 
@@ -52,15 +54,20 @@ class Plan(NamedTuple):
         """The steps, with the verdict as the caption."""
         rows = []
         for step in self.steps:
-            counts = (step.unknowns, step.outputs + step.weights, step.outputs, step.weights)
+            sent = (step.outputs, step.weights)
+            counts = (step.unknowns, sum(sent), *sent, step.repeated)
             cells = [f"{n:,}" if step.unknowns else "–" for n in counts]
             name = f"`{step.layer}`" if step.layer else "the network"
             rows.append([name, step.kind, *cells, step.cause or "enough"])
-        header = ["layer", "", "unknowns", "equations", "of outputs", "of weights", "verdict"]
+        counted = ["unknowns", "equations", "of outputs", "of weights", "repeated"]
         n = max((step.unknowns for step in self.steps if step.outputs), default=0)
         matrix = f"; the largest matrix takes {8 * n**2 / 1e9:.2g} GB" if n else ""
         solved = f"Each layer's input can be solved for, from the last layer to the first{matrix}."
-        return Table(header, rows, caption=f"Stops: {self.cause}." if self.cause else solved)
+        return Table(
+            ["layer", "", *counted, "verdict"],
+            rows,
+            caption=f"Stops: {self.cause}." if self.cause else solved,
+        )
 
     def __repr__(self) -> str:
         return repr(self.table())
@@ -76,7 +83,8 @@ class Inversion(NamedTuple):
     labels        (V, 1) class numbers
     residual      (V,) |g(W, x', y') - h|^2 / |h|^2 with h the leaked gradient, evaluated anew
     converged     (V,) whether the residual is below `attacks.CONVERGED`, and the expected error
-                  below `EXACT`: under many layers that squash, all images have one gradient, nearly
+                  below `EXACT`: under many layers that squash, all images have one gradient,
+                  nearly; and no condition infinite
     expected_mse  (V,) the mean variance of a pixel, from the rounding of h, and from whatever else
                   makes the equations contradict each other
     condition     {layer: (V,)} largest over smallest singular value of each system, as weighted;
@@ -152,13 +160,14 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
 
     A convolution's input has C H W unknowns, for which there are its outputs and the entries of its
     weights' gradient; a linear layer's has n, each of them in every row of its weights' gradient.
-    Fewer equations than unknowns stop the recursion, and so does a layer that cannot be undone
-    (ReLU, pooling, normalisation, dropout in training mode), a network that is no chain, a last
-    layer without bias, and a batch of more than one.  Equations may say the same thing twice:
-    enough of them are no proof.
+    Some of these say the same: r s of a convolution's do, for r = min(filters, weights of each)
+    and s = min(filters, places), since sum d_o (W_p * x) = sum W_p (d_o * x) for each two filters.
+    Too few that differ stop the recursion, and so does a layer that cannot be undone (ReLU,
+    pooling, normalisation, dropout in training mode), a network that is no chain, a last layer
+    without bias, and a batch of more than one.  For unlucky weights even more may say the same.
 
     shape (1, C, H, W).  Raises ValueError for images that the network does not take.
-    Source: Zhu & Blaschko 2021 (R-GAP) for the systems.
+    Source: Zhu & Blaschko 2021 (R-GAP) for the systems; what is repeated is our own count.
     """
     logits_shape(model, shape, like=next(iter(state(model)[0].values())))
     chain = _recursion.stages(model, shape)
@@ -167,7 +176,7 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
         cause = _recursion.obstacle(chain, i)
         solved = type(stage.layer) in (nn.Linear, nn.Conv2d)
         if cause or solved:
-            counts = (stage.unknowns, *stage.equations) if solved else (0, 0, 0)
+            counts = (stage.unknowns, *stage.equations) if solved else (0, 0, 0, 0)
             steps.append(Equations(stage.name, type(stage.layer).__name__, *counts, cause))
     cause = next((_told(step) for step in steps if step.cause), None)
     if shape[0] != 1:
@@ -178,11 +187,12 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
 def _told(step: Equations) -> str:
     told = f"{step.kind} {step.layer!r} {step.cause}" if step.layer else f"{step.kind} {step.cause}"
     equations = step.outputs + step.weights
-    if step.unknowns <= equations:  # it is something else
+    if step.unknowns <= equations - step.repeated:  # it is something else
         return told
     return (
-        f"{told}: {step.unknowns:,} unknowns against {equations:,} equations, "
-        f"{step.outputs:,} of its outputs and {step.weights:,} of its weights"
+        f"{told}: {step.unknowns:,} unknowns against {equations:,} equations, {step.outputs:,} of "
+        f"its outputs and {step.weights:,} of its weights, of which {step.repeated:,} follow from "
+        "the others"
     )
 
 
@@ -227,13 +237,15 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
         residuals.append(_residual(model, W, images[-1], labels[v].clamp(min=0), buffers, h))
     residual = torch.stack(residuals)
     expected = torch.stack(variances).to(residual)
+    condition = {n: residual.new_tensor([c[n] for c in conditions]) for n in conditions[0]}
+    determined = torch.stack([c.isfinite() for c in condition.values()]).all(0)
     return Inversion(
         images=torch.stack(images),
         labels=labels,
         residual=residual,
-        converged=(residual < CONVERGED) & (expected < EXACT) & (labels >= 0).all(1),
+        converged=(residual < CONVERGED) & (expected < EXACT) & (labels >= 0).all(1) & determined,
         expected_mse=expected,
-        condition={n: residual.new_tensor([c[n] for c in conditions]) for n in conditions[0]},
+        condition=condition,
     )
 
 
