@@ -166,10 +166,10 @@ def _lbfgs(objective, z, steps, tolerance, history, safeguard, progress) -> Solu
     run = _Run(objective, z, steps, tolerance, progress)
     x, pairs = run.start, Pairs(run.start, min(history, steps))
     f, g = run.evaluate(x)
-    d, t = -g, _first_step(g)
-    stuck = ~f.isfinite()
     # torch's thresholds are absolute; a message with a tiny gradient is a problem like any other
     unit = g.abs().amax(-1).clamp(max=1) if safeguard else torch.ones_like(f)
+    d, t = -g, _first_step(g, unit)
+    stuck = ~f.isfinite()
     while True:
         slope = (g * d).sum(-1)
         flat = ~(g.abs().amax(-1) > 1e-7 * unit)
@@ -211,12 +211,12 @@ def _lbfgs(objective, z, steps, tolerance, history, safeguard, progress) -> Solu
             if lost.any():
                 pairs.forget(lost)
             d = torch.where(lost[:, None], -g, d)
-            t = torch.where(lost, _first_step(g), t)
+            t = torch.where(lost, _first_step(g, unit), t)
 
 
-def _first_step(g: Tensor) -> Tensor:
-    """min(1, 1 / ||g||_1) along -g, the first step of torch.optim.LBFGS."""
-    return (1 / g.abs().sum(-1)).clamp(max=1)
+def _first_step(g: Tensor, unit: Tensor) -> Tensor:
+    """min(1 / unit, 1 / ||g||_1) along -g; with unit = 1 the first step of torch.optim.LBFGS."""
+    return torch.minimum(1 / g.abs().sum(-1), 1 / unit)
 
 
 def _each(fn: Callable[..., Tensor], *points: Points) -> Points:

@@ -70,6 +70,24 @@ def test_idlg_never_believes_a_failure(hundred, digits):
     assert int(hundred.converged.sum()) >= 90
 
 
+@pytest.mark.parametrize("distance", [objectives.l2, objectives.cosine], ids=named)
+def test_message_that_hardly_depends_on_the_image_is_read_all_the_same(
+    distance, small_digits, share_each
+):
+    """Sigmoids with PyTorch's initialisation: a grey image sends nearly what every digit sends."""
+    x, y = small_digits[0][:3], small_digits[1][:3]
+    faint = lambda i: models.convnet(1, 12, activation="sigmoid", seed=i, width=8)  # noqa: E731
+    leak = share_each(faint, x, y)
+    grey = attacks.idlg(faint(0), leak, SMALL, distance=distance, steps=1)
+    zero = torch.stack(
+        [sum(g[i].square().sum() for g in leak.direction.values()) for i in (0, 1, 2)]
+    )
+    assert (grey.objective < attacks.CONVERGED * (zero if distance is objectives.l2 else 1)).all()
+    assert not grey.converged.any(), "near is not near enough"
+    out = attacks.idlg(faint(0), leak, SMALL, distance=distance, steps=300)
+    assert recovered(out, x, 1e-4).all() and out.converged.all()
+
+
 def test_shapes_of_a_reconstruction(hundred):
     assert hundred.images.shape == (100, *SHAPE)
     assert hundred.labels.shape == (100, 1) and hundred.labels.dtype == torch.int64
@@ -565,5 +583,5 @@ def test_wrong_argument_gets_an_error_that_names_it(wrong, message, leak):
 
 def test_one_label_is_not_read_off_a_batch(small_digits):
     leak = client.share_gradient(small(), small_digits[0][:2], small_digits[1][:2])
-    with pytest.raises(ValueError, match=r"batch of 2 images.*attacks\.dlg"):
+    with pytest.raises(ValueError, match=r"batch of 2 images.*labels\.counts"):
         attacks.idlg(small(), leak, (2, *SMALL[1:]))

@@ -438,7 +438,7 @@ def test_points_may_be_tuples(solver):
 # --- tiny gradients -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e-3, 1.0])
 def test_small_objectives_are_minimised_as_large_ones_are(scale):
     """A message with a tiny gradient: curvature far below torch's absolute threshold."""
     objective, minima = quadratics(condition=50)
