@@ -246,7 +246,7 @@ def bars(
         drawn = axis.bar(list(values), list(values.values()), color=COLOURS[0])
         for name, bar in zip(values, drawn, strict=True):
             if name == highlight:
-                bar.set(color=COLOURS[1], hatch="//", edgecolor="white")
+                bar.set(facecolor=COLOURS[1], hatch="//", edgecolor="white")
         if truth is not None:
             across = axis.hlines(
                 list(truth.values()), *np.add.outer((-0.45, 0.45), range(len(truth))),

@@ -201,6 +201,7 @@ def test_bars_say_every_value():
     assert [bar.get_height() for bar in axis.patches] == [-0.75, 0.125]
     assert axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
     assert axis.patches[0].get_hatch(), "not by colour alone"
+    assert axis.patches[0].get_edgecolor() == (1, 1, 1, 1), "or the hatching is not seen"
 
 
 def test_bars_are_shown_against_the_truth():
