@@ -10,3 +10,4 @@ from .chapter_2 import exercise_2_1, exercise_2_2, exercise_2_3
 from .chapter_3 import exercise_3_1, exercise_3_2, exercise_3_3
 from .chapter_4 import exercise_4_1, exercise_4_2, exercise_4_3
 from .chapter_5 import exercise_5_1, exercise_5_2, exercise_5_3
+from .chapter_6 import exercise_6_1, exercise_6_2, exercise_6_3

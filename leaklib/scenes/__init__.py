@@ -9,5 +9,13 @@ from .chapter_2 import BATCH_SIZES, mixed_rows, noisy_linear
 from .chapter_3 import NETWORKS, batch_rules, bias_gradient
 from .chapter_4 import HALF_WIDTHS, NOISE, initialisation, noisy_gradient
 from .chapter_5 import PRUNED, arm, digit_leaks, idlg_start, pruned_gradient
+from .chapter_6 import (
+    CLEAR_TO_NOISY,
+    PIXELS,
+    WIDTHS,
+    cats_and_dogs,
+    count_and_solve,
+    solved_or_matched,
+)
 from .how_fast import cost
 from .paper_vs_here import RECOVERED, SETS, starts_and_solvers

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch.func import grad, jacrev
 
 from leaklib import attacks, checks, client, data, labels, metrics
 
@@ -60,6 +61,18 @@ def test_an_answer_that_raises_is_reported_and_does_not_raise(check):
 
 def _mean_rows(dV, db):
     return (dV[db != 0] / db[db != 0][:, None]).mean(0)
+
+
+def _solved(outputs, W, z, d, G, n, only=None):
+    zero = torch.zeros(n, dtype=z.dtype)
+    weights = lambda x: grad(lambda W: outputs(x, W) @ d)(W).flatten()  # noqa: E731
+    rows = {
+        "outputs": (jacrev(outputs)(zero, W), z),
+        "weights": (jacrev(weights)(zero), G.flatten()),
+    }
+    taken = [row for name, row in rows.items() if only in (None, name)]
+    left, right = (torch.cat(parts) for parts in zip(*taken, strict=True))
+    return torch.linalg.pinv(left) @ right
 
 
 def _always(value):
@@ -126,6 +139,19 @@ MISTAKES = [
     ("5_3", lambda a, b: binomtest(6, 8, alternative="greater").pvalue, "one-sided"),
     ("5_3", _always(0.5), "6 against 2"),
     ("5_3", lambda a, b: binomtest(6, 8).pvalue, "never differ"),
+    ("6_1", lambda layer, n: (n * n, 0, 0), "all of them are unknown"),
+    ("6_1", lambda layer, n: (3 * n * n, 8 * n * n, 600), "halves the outputs"),
+    ("6_1", lambda layer, n: (3 * n * n, 288, 608), "the bias has a gradient too"),
+    ("6_1", lambda layer, n: (3 * n * n, 288, 75), "3 x 12 x 12 pixels"),
+    ("6_1", lambda layer, n: (3 * n * n, 8 * (n // 2) ** 2, 600), "run the layer"),
+    ("6_2", lambda a, u: (a, u), "not the inverse"),
+    ("6_2", lambda a, u: (a.atanh(), (1 - a.tanh() ** 2) * u), "put in a for z"),
+    ("6_2", lambda a, u: (a.atanh(), u / (1 - a**2)), "multiplies by the slope"),
+    ("6_2", lambda a, u: (a.atanh(), a * (1 - a) * u), "dl/dz is not"),
+    ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n)[:8], "192 numbers"),
+    ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n, "outputs"), "cannot fix"),
+    ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n, "weights"), "only 180 differ"),
+    ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, -G, n), "not the input"),
 ]
 
 

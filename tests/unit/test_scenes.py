@@ -1,5 +1,7 @@
 """The pictures that react: each shows what its sliders say, from a plain function."""
 
+import re
+
 import pytest
 
 from leaklib import metrics, scenes
@@ -88,3 +90,34 @@ def test_a_start_inside_the_range_of_pixels_recovers_at_least_what_noise_does():
 def test_the_arms_of_a_comparison_attack_the_same_leaks_and_are_computed_once():
     assert scenes.digit_leaks() is scenes.digit_leaks()
     assert scenes.arm("idlg", "half", "published") is scenes.arm("idlg", "half", "published")
+
+
+def test_the_cat_is_solved_where_equations_suffice_and_refused_elsewhere():
+    said = {w: scenes.count_and_solve(16, w).caption for w in scenes.WIDTHS}
+    assert "refused: Conv2d 'conv1' has too few equations: 768 unknowns against 556" in said[4]
+    for width in (w for w in scenes.WIDTHS if w > 4):
+        db, expected = map(
+            int, re.findall(r"solved: (\d+) dB \(it expected (\d+)\)", said[width])[0]
+        )
+        assert db > 90 and abs(db - expected) < 15
+    assert "1,728 against 1,688" in scenes.count_and_solve(24, 8).alt, "1,752, of which 64 repeat"
+
+
+def test_the_recursion_wins_without_noise_and_matching_with_it_and_both_are_known():
+    told = {}
+    for noise in scenes.CLEAR_TO_NOISY:
+        picture = scenes.solved_or_matched(noise)
+        solved, matched = map(float, re.findall(r"(?:recursion|matching) (\S+) dB", picture.alt))
+        told[noise] = solved, matched, float(re.findall(r"expects (\d+) dB", picture.caption)[0])
+    assert told[0.0][0] > 100 > told[0.0][1] > 50
+    assert told[1e-2][0] < told[1e-2][1]
+    assert all(abs(solved - expected) < 6 for noise, (solved, _, expected) in told.items() if noise)
+
+
+def test_cats_and_dogs_are_shown_with_their_control():
+    table = scenes.cats_and_dogs()
+    shown = {row[0]: row for row in table.rows}
+    assert (
+        float(shown["convolution, recursion"][2]) < 5 < float(shown["control: a grey picture"][1])
+    )
+    assert "100% (" in shown["fully connected, dW/db"][3] and "0 to 255" in table.caption
