@@ -17,5 +17,6 @@ from .chapter_6 import (
     count_and_solve,
     solved_or_matched,
 )
+from .chapter_8 import BLEND_STARTS, MINI_BATCHES, MOMENTS, blended_sets, blending, mini_batch
 from .how_fast import cost
 from .paper_vs_here import RECOVERED, SETS, starts_and_solvers

@@ -75,6 +75,16 @@ def _solved(outputs, W, z, d, G, n, only=None):
     return torch.linalg.pinv(left) @ right
 
 
+def _nearest(images, truth):
+    return (truth[:, None] - images).square().mean((2, 3, 4)).argmin(1)
+
+
+def _blend(m, x, success, alpha):
+    if not success:
+        return m
+    return x if m is None else alpha * m + (1 - alpha) * x
+
+
 def _always(value):
     return lambda *args: value
 
@@ -152,6 +162,19 @@ MISTAKES = [
     ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n, "outputs"), "cannot fix"),
     ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n, "weights"), "only 180 differ"),
     ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, -G, n), "not the input"),
+    ("8_1", lambda images, truth: _nearest(images, truth), "used twice"),
+    ("8_1", lambda images, truth: metrics.match(images, truth).argsort(), "inverse"),
+    ("8_1", lambda images, truth: torch.arange(3), "smaller total error"),
+    ("8_1", lambda images, truth: 0, "one number for each"),
+    ("8_2", lambda m, x, success, a: _blend(m, x, success, 1 - a), "kept of the old"),
+    ("8_2", lambda m, x, success, a: x if m is None else a * m + (1 - a) * x, "failure"),
+    ("8_2", lambda m, x, success, a: 0 * x if m is None else m, "after the first success"),
+    ("8_2", lambda m, x, success, a: _blend(m, x, success, 0.5), "alpha m"),
+    ("8_2", lambda m, x, success, a: x if m is None else _blend(m, x, success, a), "return None"),
+    ("8_3", lambda noise, control, blend: control / blend, "what is saved"),
+    ("8_3", lambda noise, control, blend: (control - blend) / (noise - blend), "adds"),
+    ("8_3", lambda noise, control, blend: 0.5, "saves 200"),
+    ("8_3", lambda noise, control, blend: min(1, (noise - control) / (noise - blend)), "cap"),
 ]
 
 
@@ -163,7 +186,9 @@ def test_a_typical_mistake_is_named(number, answer, message):
 
 
 def test_every_message_of_the_checks_is_provoked_here():
-    yields = re.findall(r"yield (.*)", inspect.getsource(checks))
+    chapters = [module for name, module in vars(checks).items() if name.startswith("chapter_")]
+    yields = re.findall(r"yield (.*)", "\n".join(map(inspect.getsource, chapters)))
+    assert len(yields) > 3 * len(EXERCISES) / 2
     said = [" ".join(re.findall(r'"([^"]*)"', line)) for line in yields]
     provoked = [message for _, _, message in MISTAKES]
     unprovoked = [text for text in said if not any(message in text for message in provoked)]

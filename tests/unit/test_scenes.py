@@ -121,3 +121,25 @@ def test_cats_and_dogs_are_shown_with_their_control():
         float(shown["convolution, recursion"][2]) < 5 < float(shown["control: a grey picture"][1])
     )
     assert "100% (" in shown["fully connected, dW/db"][3] and "0 to 255" in table.caption
+
+
+def test_a_mini_batch_comes_out_of_one_gradient_and_more_evaluations_help():
+    def db(*where):
+        return float(scenes.mini_batch(*where).caption.split("PSNR ")[1].split()[0])
+
+    few, most = scenes.MOMENTS[0], scenes.MOMENTS[-1]
+    for batch_size in (1, 2):
+        assert db(batch_size, most) > 40 > db(batch_size, few)
+    assert len(scenes.mini_batch(2, most).figure.axes) == 4
+
+
+@pytest.mark.parametrize("solver", ["published", "safeguarded"])
+@pytest.mark.parametrize("images_of", scenes.blended_sets())
+def test_blending_is_shown_beside_starts_that_need_none(images_of, solver):
+    picture = scenes.blending(solver, images_of)
+    (axis,) = picture.figure.axes
+    shown = dict(zip(scenes.BLEND_STARTS, (bar.get_height() for bar in axis.patches), strict=True))
+    assert shown["blend"] < shown["normal"]
+    hatched = [bar for bar in axis.patches if bar.get_hatch()]
+    assert [bar.get_height() for bar in hatched] == [shown["blend"]]
+    assert images_of in picture.caption and solver in picture.caption
