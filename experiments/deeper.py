@@ -41,9 +41,9 @@ class Network(NamedTuple):
 
 
 NETWORKS = {
-    "LeNet": Network(models.lenet, epochs=30, lr=3e-3, victims=16),
-    "ConvNet": Network(models.convnet, epochs=8, lr=2e-3, victims=16),
-    "ResNet-18": Network(models.resnet18, epochs=8, lr=3e-3, victims=6),
+    "LeNet": Network(models.lenet, epochs=30, lr=3e-3, victims=24),
+    "ConvNet": Network(models.convnet, epochs=8, lr=2e-3, victims=24),
+    "ResNet-18": Network(models.resnet18, epochs=8, lr=3e-3, victims=12),
 }
 STATES = ("untrained", "trained")
 

@@ -11,4 +11,5 @@ from .chapter_3 import exercise_3_1, exercise_3_2, exercise_3_3
 from .chapter_4 import exercise_4_1, exercise_4_2, exercise_4_3
 from .chapter_5 import exercise_5_1, exercise_5_2, exercise_5_3
 from .chapter_6 import exercise_6_1, exercise_6_2, exercise_6_3
+from .chapter_7 import exercise_7_1, exercise_7_2, exercise_7_3
 from .chapter_8 import exercise_8_1, exercise_8_2, exercise_8_3

@@ -17,6 +17,18 @@ from .chapter_6 import (
     count_and_solve,
     solved_or_matched,
 )
+from .chapter_7 import (
+    ATTACKS,
+    DEEPER_NETWORKS,
+    ROUNDS,
+    STATES,
+    attacked,
+    checkpoints,
+    decibels,
+    deeper,
+    training,
+    victims,
+)
 from .chapter_8 import BLEND_STARTS, MINI_BATCHES, MOMENTS, blended_sets, blending, mini_batch
 from .how_fast import cost
 from .paper_vs_here import RECOVERED, SETS, starts_and_solvers

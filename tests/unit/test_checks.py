@@ -85,6 +85,18 @@ def _blend(m, x, success, alpha):
     return x if m is None else alpha * m + (1 - alpha) * x
 
 
+def _error(p, label):
+    return p - torch.eye(len(p), dtype=p.dtype)[label]
+
+
+def _angle(u, v):
+    return 1 - (u * v).sum() / (u.norm() * v.norm())
+
+
+def _together(g, h):
+    return [torch.cat([t.flatten() for t in d.values()]) for d in (g, h)]
+
+
 def _always(value):
     return lambda *args: value
 
@@ -162,6 +174,23 @@ MISTAKES = [
     ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n, "outputs"), "cannot fix"),
     ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, G, n, "weights"), "only 180 differ"),
     ("6_3", lambda f, W, z, d, G, n: _solved(f, W, z, d, -G, n), "not the input"),
+    ("7_1", lambda p, c, a: torch.outer(_error(p, c), a), "one number"),
+    ("7_1", lambda p, c, a: torch.outer(_error(p, c), a).square().sum(), "square"),
+    ("7_1", lambda p, c, a: p.norm() * a.norm(), "p - y"),
+    ("7_1", lambda p, c, a: _error(p, c).norm(), "length of dl/db"),
+    ("7_1", lambda p, c, a: (1 - p[c]) * a.norm(), "label's row alone"),
+    ("7_1", lambda p, c, a: a.norm(), "the length of the test case"),
+    ("7_2", lambda g, h: torch.stack([_angle(g[n], h[n]) for n in g]), "one number"),
+    ("7_2", lambda g, h: 1 - _angle(*_together(g, h)), "smallest there"),
+    ("7_2", lambda g, h: sum(_angle(g[n], h[n]) for n in g) / len(g), "one vector"),
+    ("7_2", lambda g, h: 1 - sum((g[n] * h[n]).sum() for n in g), "both lengths"),
+    ("7_2", lambda g, h: sum((g[n] - h[n]).square().sum() for n in g), "the distance of the test"),
+    ("7_3", lambda x, d, lr: (x - lr * d.sign())[:2], "same shape"),
+    ("7_3", lambda x, d, lr: x - lr * d.sign(), "has left"),
+    ("7_3", lambda x, d, lr: (x + lr * d.sign()).clamp(0, 1), "uphill"),
+    ("7_3", lambda x, d, lr: (x - lr * d).clamp(0, 1), "derivative itself"),
+    ("7_3", lambda x, d, lr: (x - lr * (2.0 * (d > 0) - 1)).clamp(0, 1), "the pixel stays"),
+    ("7_3", lambda x, d, lr: (x - lr * lr * d.sign()).clamp(0, 1), "the test case leads to"),
     ("8_1", lambda images, truth: _nearest(images, truth), "used twice"),
     ("8_1", lambda images, truth: metrics.match(images, truth).argsort(), "inverse"),
     ("8_1", lambda images, truth: torch.arange(3), "smaller total error"),

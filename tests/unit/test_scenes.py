@@ -3,9 +3,11 @@
 import re
 
 import pytest
+import torch
 
-from leaklib import metrics, scenes
+from leaklib import client, metrics, results, scenes
 from leaklib.plots import Picture
+from leaklib.scenes import chapter_7
 
 
 def _share(picture: Picture) -> int:
@@ -143,3 +145,57 @@ def test_blending_is_shown_beside_starts_that_need_none(images_of, solver):
     hatched = [bar for bar in axis.patches if bar.get_hatch()]
     assert [bar.get_height() for bar in hatched] == [shown["blend"]]
     assert images_of in picture.caption and solver in picture.caption
+
+
+@pytest.fixture(scope="module")
+def few_evaluations():
+    """The attacks of chapter 7 with 100 evaluations in place of 250."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chapter_7, "STEPS", 100)
+        chapter_7.attacked.cache_clear()
+        yield
+    chapter_7.attacked.cache_clear()
+
+
+def _by_attack(picture):
+    """{attack: median PSNR} as told to a reader who does not see the picture."""
+    told = picture.alt.split("against private: ")[1]
+    return {name: float(db) for name, db in re.findall(r"([a-zA-Z0-9, ]+?) ([0-9.]+) dB", told)}
+
+
+def test_training_silences_the_squared_distance_first_and_signs_last(few_evaluations):
+    db = {rounds: _by_attack(scenes.training(rounds)) for rounds in scenes.ROUNDS}
+    first, last = (
+        {name.strip(", "): value for name, value in db[rounds].items()}
+        for rounds in (scenes.ROUNDS[0], scenes.ROUNDS[-1])
+    )
+    assert list(first) == list(last) == list(scenes.ATTACKS)
+    assert min(first["l2"], first["cosine"]) > 30
+    assert last["l2, published"] < 10 and last["l2"] < 15 < last["Inverting Gradients"]
+    assert last["cosine"] > last["l2"] + 5
+
+
+def test_checkpoints_learn_and_victims_are_stacked_one_after_the_other(few_evaluations):
+    accuracies = [accuracy for _, _, accuracy in scenes.checkpoints()]
+    assert accuracies[0] < 0.3 and accuracies[-1] > 0.9
+    images, numbers, leaks = scenes.victims()
+    last = scenes.checkpoints()[-1].model
+    alone = client.share_gradient(last, images[1:2], numbers[1:2])
+    assert leaks.victims == 12
+    assert torch.equal(leaks.direction["fc.bias"][10], alone.direction["fc.bias"])
+    assert scenes.attacked("l2").images.shape == (12, 1, 3, 32, 32)
+
+
+@pytest.mark.parametrize("state", scenes.STATES)
+@pytest.mark.parametrize("network", scenes.DEEPER_NETWORKS)
+def test_deeper_networks_are_shown_with_every_image_and_the_control(network, state):
+    picture = scenes.deeper(network, state)
+    arms = results.load("deeper")["sets"][f"{network}, {state}"]
+    (axis,) = picture.figure.axes
+    assert [len(line.get_ydata()) for line in axis.lines] == [len(a["mse"]) for a in arms.values()]
+    assert axis.lines[-1].get_marker() == "s" != axis.lines[0].get_marker()
+    assert f"{network}, {state}" in picture.caption and "the mean image" in picture.alt
+
+
+def test_decibels_of_a_lost_image_are_zero():
+    assert scenes.decibels({"mse": [0.1, 1.0, None]}) == [10.0, 0.0, 0.0]
