@@ -4,7 +4,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test lab serve lint tidy bench experiments screenshots repository clean distclean
+.PHONY: help install book test nightly lab serve lint tidy bench experiments screenshots repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test: $(INSTALLED)  ## build the book (every notebook is a test), then run all o
 	@$(PY) tools/book.py
 	@$(PY) tools/browser.py
 	$(PY) -m pytest tests
+
+nightly: $(INSTALLED)  ## run the tests that take too long for every change
+	$(PY) -m pytest tests/nightly -m nightly
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab notebooks

@@ -1,4 +1,4 @@
-"""The squared distance of gradients and its derivative, for a network that is a chain of layers.
+"""Distances of gradients and their derivatives, for a network that is a chain of layers.
 
 Forwards, with q the label's probabilities, B images, and the mean of -sum q log p as the loss,
 
@@ -8,21 +8,22 @@ and backwards
 
     d_L = (p - q) / B,   u_l = W_{l+1}' d_{l+1},   d_l = s'(z_l) u_l,   G_l = d_l a_{l-1}'.
 
-What an attack minimises is D = sum_l |G_l - h_l|^2.  With R_l = G_l - h_l held fixed,
+What an attack minimises is a distance D of G and what was sent, say sum_l |G_l - h_l|^2.  With
+R = dD/dG / 2 held fixed, here G - h,
 grad_x D = 2 grad_x <G(x), R> = 2 d/de grad_x loss(x; W + e R) at e = 0: both passes once more, each
 line differentiated along R, marked by a dot below:
 
     z.  = R a + r + W a.,   a. = s' z.,   d._L = (p z. - p <p, z.>) / B,
     u.  = R' d + W' d.,     d. = s' u. + s'' z. u.
 
-So no graph is built and none is differentiated twice, and P problems are P groups of one
-convolution.  `objectives.l2` of `client.gradient` by autograd is the slow truth that it is tested
-against.  Source of the trick: Pearlmutter 1994.
+So no graph of the network is built and none is differentiated twice, and P problems are P groups of
+one convolution.  `client.gradient` by autograd is the slow truth that it is tested against.
+Source of the trick: Pearlmutter 1994.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -79,12 +80,17 @@ def _hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
-def distance(layers: dict, W: Tensors, h: Tensors, x: Tensor, q: Tensor) -> Tensor:
-    """D (P,) of P problems: x (P, B, ...), q (P, B, C), and W and h {name: (P, ...)} of each.
+def value(
+    layers: dict, W: Tensors, x: Tensor, q: Tensor, compare: Callable, others: Sequence[Tensor] = ()
+) -> Tensor:
+    """D (P,) of P problems: x (P, B, ...), q (P, B, C), and W {name: (P, ...)} of each.
 
-    Differentiable with respect to x and q, once: a second time is an error.
+    compare(G, *others) -> (D, R, by_others) for the gradients G {name: (P, ...)}, with
+    R = dD/dG / 2 and the derivatives of D by the other unknowns: `squared` or `by_autograd`.
+    Differentiable with respect to x, q and others, once: a second time is an error.
     """
-    steps = [_step(name, layer, W, h) for name, layer in layers.items()]
+    steps = [_step(name, layer, W) for name, layer in layers.items()]
+    weighted = [step for step in steps if isinstance(step, _Weights)]
     with torch.no_grad():
         a = x.detach()
         for step in steps:
@@ -92,11 +98,15 @@ def distance(layers: dict, W: Tensors, h: Tensors, x: Tensor, q: Tensor) -> Tens
         p, B = a.softmax(-1), a.shape[1]
         # d_L = (p - q) / B
         u = (p - q) / B
-        first = next(i for i, step in enumerate(steps) if isinstance(step, _Weights))
+        first = steps.index(weighted[0])
         for step in reversed(steps[first + 1 :]):
             u = step.backward(u)
-        steps[first].compare(u)
-        D = sum(step.squared() for step in steps if isinstance(step, _Weights))
+        weighted[0].outer_product(u)
+        D, R, by_others = compare(
+            {name: G for step in weighted for name, G in step.gradients().items()}, *others
+        )
+        for step in weighted:
+            step.along(R)
 
         t = None  # the image does not move along R
         for step in steps[first:]:
@@ -108,31 +118,56 @@ def distance(layers: dict, W: Tensors, h: Tensors, x: Tensor, q: Tensor) -> Tens
             v = step.backward_along(v)
         # of q the loss -sum q log softmax(z) has the derivative -log p, and along R that of z.
         grad_q = -2 * (t - inner) / B
-    return _Known.apply(D, x, 2 * v, q, grad_q)
+    return _Known.apply(D, (2 * v, grad_q, *by_others), x, q, *others)
+
+
+def squared(h: Tensors) -> Callable:
+    """sum_l |G_l - h_l|^2, in place of G: no graph, and no room for another G."""
+
+    def compare(G: Tensors) -> tuple[Tensor, Tensors, tuple]:
+        R = {name: G[name].sub_(sent) for name, sent in h.items()}
+        # a norm needs no room for the squares
+        norms = (torch.linalg.vector_norm(r.flatten(1), dim=1) for r in R.values())
+        return sum(norm.square() for norm in norms), R, ()
+
+    return compare
+
+
+def by_autograd(distance: Callable[..., Tensor]) -> Callable:
+    """Any distance(G, *others) (P,): autograd takes it apart, but nothing of the network."""
+
+    def compare(G: Tensors, *others: Tensor) -> tuple[Tensor, Tensors, tuple]:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in (*G.values(), *others)]
+            D = distance(dict(zip(G, leaves)), *leaves[len(G) :])
+            grads = torch.autograd.grad(D.sum(), leaves, allow_unused=True, materialize_grads=True)
+        R = {name: grad / 2 for name, grad in zip(G, grads)}
+        return D.detach(), R, grads[len(G) :]
+
+    return compare
 
 
 class _Known(torch.autograd.Function):
-    """Values (P,) whose gradients are known already."""
+    """Values (P,) whose gradients with respect to some tensors are known already."""
 
     @staticmethod
-    def forward(ctx, values, x, grad_x, q, grad_q):
-        ctx.save_for_backward(grad_x, grad_q)
+    def forward(ctx, values, grads, *tensors):
+        ctx.save_for_backward(*grads)
         return values.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, scale):
         of = lambda grad: scale.reshape(-1, *[1] * (grad.ndim - 1)) * grad  # noqa: E731
-        return (None, of(ctx.saved_tensors[0]), None, of(ctx.saved_tensors[1]), None)
+        return (None, None, *map(of, ctx.saved_tensors))
 
 
-def _step(name: str, layer: nn.Module, W: Tensors, h: Tensors):
+def _step(name: str, layer: nn.Module, W: Tensors):
     if type(layer) in DERIVATIVES:
         return _Activation(layer)
     if type(layer) is nn.Flatten:
         return _Flatten()
-    kind = _Linear if type(layer) is nn.Linear else _Convolution
-    return kind(layer, *(t[f"{name}.{what}"] for what in ("weight", "bias") for t in (W, h)))
+    return (_Linear if type(layer) is nn.Linear else _Convolution)(name, layer, W)
 
 
 class _Activation:
@@ -175,28 +210,28 @@ class _Flatten:
 
 
 class _Weights:
-    """z = W a + b, and hW and hb that were sent; the kinds define `times`, `outer` and `back`."""
+    """z = W a + b; the kinds define `times`, `outer` and `back`."""
 
-    def __init__(self, layer, W, hW, b, hb):
-        self.layer, self.W, self.hW, self.b, self.hb = layer, W, hW, b, hb
+    def __init__(self, name: str, layer: nn.Module, W: Tensors):
+        self.names = (f"{name}.weight", f"{name}.bias")
+        self.layer, self.W, self.b = layer, *(W[name] for name in self.names)
 
     def forward(self, a):
         self.a = a
         return self.times(a, self.W, self.b)
 
     def backward(self, d):
-        self.compare(d)
+        self.outer_product(d)
         return self.back((d, self.W))
 
-    def compare(self, d):
-        """R = G - h."""
-        self.d = d
-        G, g = self.outer(d)
-        self.R, self.r = G.sub_(self.hW), g.sub_(self.hb)
+    def outer_product(self, d):
+        self.d, self.G = d, self.outer(d)
 
-    def squared(self):
-        # a norm needs no room for the squares
-        return sum(torch.linalg.vector_norm(R.flatten(1), dim=1).square() for R in (self.R, self.r))
+    def gradients(self):
+        return dict(zip(self.names, self.G))
+
+    def along(self, R):
+        self.R, self.r = (R[name] for name in self.names)
 
     def forward_along(self, t):
         # z. = R a + r + W a.

@@ -20,6 +20,12 @@ EXACT = 1e-3
 """An image whose expected error is above this is not converged, whatever it matches."""
 
 
+DOUBTFUL = 0.01
+"""A closed form whose error by rounding, of one step, may be this part of it is undetermined.
+
+Steps that are alike are rounded alike: after twenty the error may be ten times as large."""
+
+
 class Equations(NamedTuple):
     """What the input of one layer has to be found from.
 
@@ -107,9 +113,14 @@ def linear_input(leak: Leak, layer: str | None = None) -> Tensor:
     Returns (M,), or (V, M) for a stack, M the width of the layer's input.  layer: its name; None is
     the first linear layer, which in a fully connected network reads the image itself.
 
-    Raises ValueError for a layer without weight or bias, where db is all zero (the sample does not
-    reach the layer), and for a batch: each row then holds another mixture of the batch's inputs,
-    sum_k delta_ki x_k / sum_k delta_ki, which `linear_rows` returns.
+    The scale of the gradient cancels, so that weights which a client sends will do: each step of
+    SGD or momentum on the one sample moves V_i along x.  (Adam rescales each entry by itself, and
+    gives something else.)  Rounding of W_t - W_{t+1} may hide x: NaN where its error, as far as
+    `leak.rounding` tells, is more than `DOUBTFUL` of x.
+
+    Raises ValueError for a layer without weight or bias, for a gradient whose db is all zero (the
+    sample does not reach the layer), and for a batch: each row then holds another mixture of the
+    batch's inputs, sum_k delta_ki x_k / sum_k delta_ki, which `linear_rows` returns.
     Source: Phong et al. 2018 (the ratio of one row).
     """
     if leak.batch_size != 1:
@@ -118,12 +129,17 @@ def linear_input(leak: Leak, layer: str | None = None) -> Tensor:
             f"a batch of {leak.batch_size} samples, whose inputs are mixed in every row",
             "a batch of one; linear_rows(leak) shows the mixtures",
         )
-    dV, db = _linear_gradients(leak, layer)
+    dV, db, off_V, off_b = _linear_gradients(leak, layer)
     norm_squared = db.square().sum(-1)  # sum_i db_i^2
-    if (norm_squared == 0).any():
+    if leak.kind == "gradient" and (norm_squared == 0).any():
         raise bad("leak", "a bias gradient of all zeros", "a sample that reaches the layer")
     # x = sum_i db_i dV_i / sum_i db_i^2
-    return (db[..., None] * dV).sum(-2) / norm_squared[..., None]
+    x = (db[..., None] * dV).sum(-2) / norm_squared[..., None]
+    # var x_j = sum_i db_i^2 (var dV_ij + x_j^2 var db_i) / (sum_i db_i^2)^2
+    per_row = off_V.square() + x[..., None, :].square() * off_b[..., None].square()
+    error = (db[..., None].square() * per_row).sum(-2) / norm_squared[..., None].square()
+    lost = error.sum(-1) > DOUBTFUL**2 * x.square().sum(-1)
+    return torch.where(lost[..., None], torch.nan, x)
 
 
 def linear_rows(leak: Leak, layer: str | None = None) -> Tensor:
@@ -131,14 +147,18 @@ def linear_rows(leak: Leak, layer: str | None = None) -> Tensor:
 
     For one sample every row is x.  For a batch row i is sum_k delta_ki x_k / sum_k delta_ki, with
     delta_ki = dl/dz_ki: a weighted mean, and x_k itself where only sample k reaches unit i.
-    Returns (N, M), or (V, N, M) for a stack; NaN in rows that no sample reaches.
+    Returns (N, M), or (V, N, M) for a stack; NaN in rows that no sample reaches, or that rounding
+    hides, as in `linear_input`.
     Source: the chain rule; Phong et al. 2018 for one sample.
     """
-    dV, db = _linear_gradients(leak, layer)
-    return torch.where(db[..., None] == 0, torch.nan, dV / db[..., None])
+    dV, db, off_V, off_b = _linear_gradients(leak, layer)
+    error = off_V.square().sum(-1) / dV.square().sum(-1) + off_b.square() / db.square()
+    lost = (db == 0) | (error > DOUBTFUL**2)
+    return torch.where(lost[..., None], torch.nan, dV / db[..., None])
 
 
-def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor]:
+def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dl/dV (..., N, M) and dl/db (..., N) at any scale, and what rounding may have moved each."""
     matrices = 2 if leak.victims is None else 3
     pairs = {
         name: f"{name.removesuffix('weight')}bias"
@@ -152,7 +172,8 @@ def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor]:
         known = [weight.removesuffix(".weight") for weight in found]
         raise bad("layer", came, f"a linear layer with a bias; this leak has {known}")
     weight, bias = named[0], found[named[0]]
-    return leak.direction[weight], leak.direction[bias]
+    names, of = (weight, bias), (leak.direction, leak.rounding)
+    return tuple(tensors[name] for tensors in of for name in names)
 
 
 def plan(model: nn.Module, shape: Sequence[int]) -> Plan:

@@ -11,54 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from itertools import cycle, islice
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import vmap
-from torch.nn.functional import one_hot
 
-from . import _chain, _matching, objectives, solvers
+from . import _matching, objectives, solvers
 from . import labels as label_rules
 from ._errors import bad
-from .client import Leak, Tensors, gradient, some, stack
+from .client import Leak, Optimizer, Tensors, check_training, local_training, some, stack
 
-CONVERGED = 1e-7
-"""An attack has converged when its distance is this small against that of a zero gradient."""
-
-STOP = 1e-9
-"""A problem is solved, and stops, when its objective is this small against the same."""
-
-GREY = 1e3
-"""And against so many times the distance of a grey image, where that is less: some networks send
-nearly the same message for every image, so that any image would look matched."""
-
-STARTS = _matching.STARTS
-
-
-class Reconstruction(NamedTuple):
-    """What an attack returns for V victims with B images each.
-
-    images      (V, B, C, H, W) the best iterate by objective; pixels are not clamped
-    labels      (V, B) class numbers, -1 where the rule could not tell
-    objective   (V,) the objective of those images
-    converged   (V,) whether the distance is below `CONVERGED` times that of a zero gradient, or of
-                a grey image (see `GREY`) where labels are given; with a `defend` that discards
-                much, a wrong image can match what is left
-    trace       (V, T) the objective at each evaluation of the restart kept, NaN once it has ended
-    evaluations (V,) evaluations spent, all restarts together
-    snapshots   {evaluations: (V, B, C, H, W)} where the kept restart stood after 1, 2, 5, 10, …
-    """
-
-    images: Tensor
-    labels: Tensor
-    objective: Tensor
-    converged: Tensor
-    trace: Tensor
-    evaluations: Tensor
-    snapshots: dict[int, Tensor]
+Reconstruction = _matching.Reconstruction
+CONVERGED, STOP, GREY, STARTS = (
+    _matching.CONVERGED, _matching.STOP, _matching.GREY, _matching.STARTS
+)  # fmt: skip
 
 
 def dlg(
@@ -89,73 +57,10 @@ def dlg(
     of a batch begin alike with the same label.
     Source: Zhu et al. 2019, Algorithm 1; published code.
     """
-    classes = _matching.check(model, leak, shape)
-    leaks = leak if leak.victims is not None else stack([leak])
-    V, R, B, h = leaks.victims, restarts, shape[0], leaks.direction
-    like = next(iter(h.values()))
-    joint = labels is None
-    images = lambda z: z[0] if joint else z  # noqa: E731
-    z = _matching.first_points(start, V, R, shape, like, seed, classes if joint else 0)
-    if not joint:
-        labels = _matching.given_labels(labels, V, B, classes).to(like.device)
-        _matching.check_apart(start, labels)
-    # what one problem reads: its own weights, message and labels; class 0 stands in for -1
-    given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h)
-    given["q"] = {} if joint else {"q": one_hot(labels.clamp(min=0), classes).to(like)}
-    g = gradient(model)
-
-    def gap(z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
-        """distance(defend(g(W, x', y')), h) of one problem; z is x', or (x', u')."""
-        x, q = _matching.images_and_labels(z, given)
-        guess = g(given["W"], x, q, given["buffers"])
-        if defend is not None:
-            seen = Leak(given["W"], given["update"], leak.kind, given["buffers"], leak.batch_size)
-            guess = defend(guess, seen)
-        return distance(guess, given["h"])
-
-    chain = None
-    if distance is objectives.l2 and defend is None:
-        chain = _chain.layers(model, h, shape)
-    gaps = _matching.batched(gap) if chain is None else partial(_matching.chained, chain)
-    penalties = _matching.batched(lambda x, _: prior(x))
-
-    def objective(z: solvers.Points, given: dict[str, Tensors]) -> Tensor:
-        if prior is None:
-            return gaps(z, given)
-        return gaps(z, given) + penalties(images(z), {})
-
-    zero = {name: torch.zeros_like(tensor) for name, tensor in h.items()}
-    scale = vmap(distance)(zero, h)  # (V,)
-    if not joint:
-        # fmin, for a network that overflows at grey says nothing of its scale
-        with torch.no_grad():
-            scale = scale.fmin(GREY * gaps(torch.full_like(z[:V], 0.5), given))
-    # with a prior the objective has no known floor, so that nothing says when it is reached
-    floor = STOP * scale if prior is None else torch.full_like(scale, -math.inf)
-    found = solver(
-        _matching.of_victims(objective, given, R),
-        z,
-        steps=steps,
-        tolerance=floor.repeat_interleave(R),
-        progress=progress,
-    )
-    kept = torch.arange(V, device=like.device) * R + found.value.reshape(V, R).argmin(1)
-    best = tuple(part[kept] for part in found.z) if joint else found.z[kept]
-    with torch.no_grad():
-        converged = gaps(best, given) < CONVERGED * scale
-    if joint:
-        labels = best[1].argmax(-1)
-    else:
-        converged &= (labels >= 0).all(1)
-    return Reconstruction(
-        images=images(best),
-        labels=labels,
-        objective=found.value[kept],
-        converged=converged,
-        trace=found.trace[kept],
-        evaluations=found.evaluations.reshape(V, R).sum(1),
-        snapshots={count: images(z)[kept] for count, z in found.snapshots.items()},
-    )
+    return _matching.match(
+        model, leak, shape, labels=labels, start=start, distance=distance, prior=prior,
+        defend=defend, solver=solver, steps=steps, restarts=restarts, seed=seed, progress=progress,
+    )  # fmt: skip
 
 
 def idlg(
@@ -303,4 +208,239 @@ def _joined(outs: Sequence[Reconstruction]) -> Reconstruction:
             count: torch.cat([out.snapshots.get(count, out.images) for out in outs])
             for count in counts
         },
+    )
+
+
+def dlm(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    *,
+    k: float = 200.0,
+    labels: Tensor | None = None,
+    start: str | Tensor = "half",
+    distance: Callable[[Tensors, Tensors], Tensor] = objectives.l2,
+    prior: Callable[[Tensor], Tensor] | None = None,
+    defend: Callable[[Tensors, Leak], Tensors] | None = None,
+    solver: Callable[..., solvers.Solution] = solvers.lbfgs,
+    steps: int = 2000,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """Deep leakage from model: DLG on weights, where k stands for what the learning rate hides.
+
+    min over x', u', k of distance(g(W_t, x', softmax(u')), k (W_t - W_{t+1})) + prior(x'),
+    k from its first value; after one step of SGD at the rate lr the private image has k = 1 / lr.
+
+    There is another minimum that says nothing: g -> 0 with k -> 0, an image of which the network is
+    sure.  `converged` is not fooled by it: it asks that the two have one direction.
+    With a soft label y' = p + s (y - p) every s in (0, 1] fits as well, with k = s / lr; so labels
+    are read as argmax (y' - p), where p is what the network says of x'.
+    The result holds k in `unknowns["k"]` (V,), and along the way in `unknown_snapshots["k"]`.
+    Arguments, result and errors otherwise as in `dlg`; k must be finite.
+    The paper's own: `start="normal", solver=solvers.lbfgs_torch`, k from 60 to 240.
+    Source: Zhao, Luo & Ding 2022, published code (DLM.py).
+    """
+    if not math.isfinite(k):
+        raise bad("k", k, "a finite number to start from")
+    return _matching.match(
+        model, leak, shape,
+        distance=distance, sent=lambda h, c: {name: c["k"] * tensor for name, tensor in h.items()},
+        measure=objectives.cosine, unknowns={"k": k}, scale_free=True,
+        labels=labels, start=start, prior=prior, defend=defend, solver=solver, steps=steps,
+        restarts=restarts, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def dlm_projected(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    *,
+    labels: Tensor | None = None,
+    start: str | Tensor = "half",
+    prior: Callable[[Tensor], Tensor] | None = None,
+    defend: Callable[[Tensors, Leak], Tensors] | None = None,
+    solver: Callable[..., solvers.Solution] = solvers.lbfgs,
+    steps: int = 2000,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """DLM with the best k at every evaluation, in closed form: k is not searched for.
+
+    min over x', u' of min_k ||g - k h||^2 = ||g||^2 (1 - cos^2(g, h)),  k = <g, h> / ||h||^2,
+    with g = g(W_t, x', softmax(u')) and h = leak.direction.  So the minimum at g = 0 is bare.
+
+    Arguments, result and errors otherwise as in `dlm`.
+    Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).
+    """
+    return _matching.match(
+        model, leak, shape, distance=objectives.projected, measure=objectives.cosine,
+        scale_free=True,
+        labels=labels, start=start, prior=prior, defend=defend, solver=solver, steps=steps,
+        restarts=restarts, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def dlm_plus(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    *,
+    labels: Tensor | Literal["joint"] | None = None,
+    start: str | Tensor = "half",
+    distance: Callable[[Tensors, Tensors], Tensor] = objectives.mean_norm,
+    prior: Callable[[Tensor], Tensor] | None = None,
+    defend: Callable[[Tensors, Leak], Tensors] | None = None,
+    solver: Callable[..., solvers.Solution] = solvers.lbfgs,
+    steps: int = 2000,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """DLM+: match directions, so that the client's learning rate cancels and no k is needed.
+
+    min over x' of sum_l || g_l / n(g) - h_l / n(h) ||^2 + prior(x'),  n(.) the mean norm of a
+    tensor,  g = g(W_t, x', y'),  h = leak.direction.
+
+    labels: None reads the label of one image off h (`labels.idlg`), and searches those of a batch
+    as `dlg` does; "joint" searches it for one image too, as the paper's code for defences does; or
+    class numbers (V, B) or (B,).  distance: of `objectives`, `cosine` normalises by the whole norm
+    and `each_norm` every tensor by its own.
+    At learning rates so small that rounding keeps the distance up, `converged` is false of right
+    images too.  Arguments, result and errors otherwise as in `dlg`.
+    The paper's own: `start="normal", solver=solvers.lbfgs_torch`, with the true label.
+    Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py, dlm_defense.py).
+    """
+    return _scale_free(
+        model, leak, shape, labels, distance=distance, start=start, prior=prior, defend=defend,
+        solver=solver, steps=steps, restarts=restarts, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+class Local(NamedTuple):
+    """What an attacker takes a client's local training to be: `single_step`, `surrogate`, …
+
+    predict(g, given, x', q, c) -> the direction {name: tensor} that the guess would send, of one
+    problem; given["W"] and given["update"] are W_t and W_{t+1}, given["buffers"] the buffers, and
+    c {name: (1,)} the attacker's own unknowns, which start at `unknowns` {name: number}.
+    None predicts g(W_t, x', q).
+    """
+
+    predict: Callable[..., Tensors] | None
+    unknowns: dict[str, float]
+
+
+def single_step() -> Local:
+    """As if the client had made one step: W_t - W_{t+1} is along g(W_t, x', y').
+
+    What DLM and DLM+ do, however many steps there were.
+    """
+    return Local(None, {})
+
+
+def surrogate(alpha: float = 0.5) -> Local:
+    """As if the client had made one step from somewhere on its way: along g(W~, x', y') at
+
+    W~ = (1 - alpha) W_t + alpha W_{t+1}, where alpha is searched beside the image, from its first
+    value.  Neither the learning rate nor the number of steps has to be known.
+    Raises ValueError for alpha that is not finite.
+    Source: Zhu, Yao & Blaschko 2023 (SME), published code.
+    """
+    if not math.isfinite(alpha):
+        raise bad("alpha", alpha, "a finite number, 0 at W_t and 1 at W_{t+1}")
+
+    def predict(g, given, x, q, c):
+        # W~ = (1 - alpha) W_t + alpha W_{t+1}
+        W, after = given["W"], given["update"]
+        between = {name: W[name] + c["alpha"] * (after[name] - W[name]) for name in W}
+        return g(between, x, q, given["buffers"])
+
+    return Local(predict, {"alpha": alpha})
+
+
+def simulated(
+    lr: float,
+    *,
+    steps: int = 1,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    optimizer: Optimizer = "sgd",
+) -> Local:
+    """Run the client's own steps on the guess, and differentiate through all of them.
+
+    W_0 = W_t;  W_{j+1} = the client's step from W_j on (x', y');  the direction is W_t - W_steps.
+
+    The arguments are those of `client.share_weights`, and have to be known.  With mini-batches the
+    guess is cut in its own order: in one epoch that is no loss, for a guess has no order, but its
+    labels then have to come in the client's; in later ones it is, for the client reshuffles.  Time
+    and memory grow with the number of steps.
+    Raises ValueError as `client.share_weights` does.
+    Source: Geiping et al. 2020 and Dimitrov et al. 2022, published code.
+    """
+    check_training(optimizer, lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
+
+    def predict(g, given, x, q, c):
+        W, rows = given["W"], torch.arange(len(x)).split(min(batch_size or len(x), len(x)))
+        count = steps if epochs is None else epochs * len(rows)
+        W_t1 = local_training(
+            lambda W, rows: g(W, x[rows], q[rows], given["buffers"]),
+            W, islice(cycle(rows), count), lr=lr, optimizer=optimizer,
+        )  # fmt: skip
+        return {name: W[name] - W_t1[name] for name in W}
+
+    return Local(predict, {})
+
+
+def fedavg(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    *,
+    local: Local = surrogate(),  # noqa: B008
+    labels: Tensor | Literal["joint"] | None = None,
+    start: str | Tensor = "half",
+    distance: Callable[[Tensors, Tensors], Tensor] = objectives.cosine,
+    prior: Callable[[Tensor], Tensor] | None = None,
+    defend: Callable[[Tensors, Leak], Tensors] | None = None,
+    solver: Callable[..., solvers.Solution] = solvers.lbfgs,
+    steps: int = 2000,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """Images out of weights after many local steps, by what the attacker takes those to be.
+
+    min over x' of distance(local's prediction from W_t, W_{t+1}, x', y'; W_t - W_{t+1}) + prior(x')
+
+    local: `single_step()`, `surrogate()` or `simulated(lr, steps=…)`.  labels as in `dlm_plus`;
+    `labels.counts` reads those of a batch, given lr and steps.  The result holds the surrogate's
+    alpha in `unknowns["alpha"]`.  Arguments, result and errors otherwise as in `dlg`; raises
+    ValueError for a leaked gradient, too.
+    """
+    if leak.kind != "weights":
+        raise bad("leak", "a gradient", "weights, as client.share_weights sends them")
+    return _scale_free(
+        model, leak, shape, labels, distance=distance, predict=local.predict,
+        unknowns=local.unknowns, start=start, prior=prior, defend=defend, solver=solver,
+        steps=steps, restarts=restarts, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def _scale_free(
+    model: nn.Module,
+    leak: Leak,
+    shape: Sequence[int],
+    labels: Tensor | Literal["joint"] | None,
+    **settings: object,
+) -> Reconstruction:
+    """`_matching.match` with labels as `dlm_plus` takes them."""
+    if labels is None and leak.batch_size == 1:
+        _matching.check(model, leak, shape)
+        labels = label_rules.idlg(leak)
+    joint = labels is None or (isinstance(labels, str) and labels == "joint")
+    return _matching.match(
+        model, leak, shape, labels=None if joint else labels, scale_free=True, **settings
     )

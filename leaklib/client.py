@@ -6,10 +6,14 @@ is in it, and nothing else: the private images and labels are not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Literal
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +23,8 @@ from ._errors import bad
 
 Tensors = dict[str, Tensor]
 Defense = Callable[[Tensors, torch.Generator], Tensors]
+Optimizer = Literal["sgd", "momentum", "adam"]
+OPTIMIZERS = ("sgd", "momentum", "adam")
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,49 @@ class Leak:
     batch_size: int = 1
     victims: int | None = None
 
+    def save(self, path: str | Path) -> Path:
+        """Write the leak as a safetensors file, which `load` reads, and return its path.
+
+        A header of JSON says what is not a tensor.  The file is written aside and then renamed, so
+        that there is never half of one.  Raises OSError where it cannot be written.
+        """
+        path = Path(path)
+        tensors = {
+            f"{what}/{name}": tensor.contiguous()
+            for what in ("weights", "update", "buffers")
+            for name, tensor in getattr(self, what).items()
+        }
+        # the file format sorts its tensors, and which layer is the last one is told by their order
+        header = dict(kind=self.kind, batch_size=self.batch_size, victims=self.victims)
+        header["names"] = list(tensors)
+        content = safetensors.torch.save(tensors, metadata={"leak": json.dumps(header)})
+        aside = path.with_name(path.name + ".partial")
+        try:
+            aside.write_bytes(content)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return path
+
     @property
     def direction(self) -> Tensors:
         """What an attack matches, the same for both kinds: the gradient, or W_t - W_{t+1}."""
         if self.kind == "gradient":
             return self.update
         return {name: self.weights[name] - new for name, new in self.update.items()}
+
+    @property
+    def rounding(self) -> Tensors:
+        """How far each entry of `direction` may be off, for new weights are rounded when kept.
+
+        0 of a gradient; of weights one unit in the last place of the larger of the two, within
+        which a few local steps stay.
+        """
+        if self.kind == "gradient":
+            return {name: torch.zeros_like(tensor) for name, tensor in self.update.items()}
+        W, up = self.weights, torch.tensor(torch.inf)
+        larger = {n: torch.maximum(W[n].abs(), new.abs()) for n, new in self.update.items()}
+        return {n: size.nextafter(up.to(size)) - size for n, size in larger.items()}
 
 
 def gradient(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy):
@@ -90,32 +133,143 @@ def share_weights(
     steps: int = 1,
     epochs: int | None = None,
     batch_size: int | None = None,
+    optimizer: Optimizer = "sgd",
     defense: Defense | None = None,
     seed: int = 0,
 ) -> Leak:
-    """One round of FedAvg on the client: train from W_t by SGD and send the new weights W_{t+1}.
+    """One round of FedAvg on the client: train from W_t and send the new weights W_{t+1}.
 
-    W <- W - lr g(W, x_b, y_b), for `steps` steps, or for `epochs` passes over the data when given.
-    Mini-batches of `batch_size` images are reshuffled each pass by `seed`; None is the full batch.
+    `steps` steps of `local_training`, or `epochs` passes over the data when given.  Mini-batches of
+    `batch_size` images are reshuffled each pass by `seed`; None is the full batch.
     A defence acts on the direction W_t - W_{t+1}.  Arguments and errors otherwise as in
-    `share_gradient`; lr, steps, epochs and batch_size must be positive.
+    `share_gradient`; lr, steps, epochs and batch_size must be positive, and the optimizer known.
     Source: McMahan et al. 2017, Algorithm 1.
     """
     check_batch(model, x, y)
-    for name, value in dict(lr=lr, steps=steps, epochs=epochs, batch_size=batch_size).items():
-        if value is not None and not value > 0:
-            raise bad(name, value, "a positive number")
+    check_training(lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
     W_t, buffers = state(model)
-    g, W = gradient(model), W_t
     size = min(batch_size or len(x), len(x))
     if epochs is not None:
         steps = epochs * -(-len(x) // size)
-    for rows in _minibatches(len(x), size, steps, seed):
-        W = {name: W[name] - lr * d for name, d in g(W, x[rows], y[rows], buffers).items()}
+    g = gradient(model)
+    W = local_training(
+        lambda W, rows: g(W, x[rows], y[rows], buffers),
+        W_t, _minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
+    )  # fmt: skip
     if defense is not None:
         moved = {name: W_t[name] - W[name] for name in W}
         W = {name: W_t[name] - d for name, d in _defended(moved, defense, x, seed).items()}
     return Leak(W_t, W, "weights", buffers, len(x))
+
+
+def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
+    """Raise ValueError for an unknown optimizer, and for settings that are given and not positive.
+
+    The settings are a learning rate and numbers of steps.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise bad("optimizer", repr(optimizer), f"one of {', '.join(OPTIMIZERS)}")
+    for name, value in settings.items():
+        if value is not None and not value > 0:
+            raise bad(name, value, "a positive number")
+
+
+def local_training(
+    g: Callable[[Tensors, Tensor], Tensors],
+    W: Tensors,
+    batches: Iterable[Tensor],
+    *,
+    lr: float,
+    optimizer: Optimizer = "sgd",
+) -> Tensors:
+    """The weights after a step for each of the `batches`, with the gradient g(W, batch).
+
+        "sgd"       W <- W - lr g
+        "momentum"  v <- 0.9 v + g;  W <- W - lr v
+        "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
+                    W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
+
+    As `torch.optim` has them, but of tensors that can be differentiated, so that an attacker can
+    run the same steps on its guess.  Raises ValueError for another optimizer.
+    """
+    check_training(optimizer)
+    zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
+    m, v = zero, zero
+    for t, batch in enumerate(batches, start=1):
+        step = g(W, batch)
+        if optimizer == "momentum":
+            # v <- 0.9 v + g
+            step = v = {name: 0.9 * v[name] + d for name, d in step.items()}
+        elif optimizer == "adam":
+            # m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2
+            m = {name: 0.9 * m[name] + 0.1 * d for name, d in step.items()}
+            v = {name: 0.999 * v[name] + 0.001 * d.square() for name, d in step.items()}
+            # m^ / (sqrt(v^) + 1e-8)
+            step = {
+                name: m[name] / (1 - 0.9**t) / (_root(v[name] / (1 - 0.999**t)) + 1e-8)
+                for name in W
+            }
+        W = {name: W[name] - lr * d for name, d in step.items()}
+    return W
+
+
+def from_state_dicts(
+    before: Tensors, after: Tensors, *, batch_size: int = 1, buffers: Sequence[str] = ()
+) -> Leak:
+    """The leak of two checkpoints of one's own: a network before local training, and after it.
+
+    before, after {name: tensor} as `model.state_dict()` gives them.  batch_size: how many images
+    were trained on.  What is not trained counts as a buffer, and is taken from `before`: tensors of
+    whole numbers, running statistics of BatchNorm, and the names in `buffers`.
+    Raises ValueError when names or shapes of the two differ, and when nothing has changed.
+    """
+    before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
+    for name in {**before, **after}:
+        shapes = [tuple(d[name].shape) if name in d else "missing" for d in (before, after)]
+        if shapes[0] != shapes[1]:
+            raise bad(f"after[{name!r}]", shapes[1], f"{shapes[0]}, as in before")
+    unknown = set(buffers) - set(before)
+    if unknown:
+        raise bad("buffers", sorted(unknown), f"names of the network: {list(before)}")
+    fixed = {
+        name: tensor
+        for name, tensor in before.items()
+        if name in buffers
+        or not tensor.is_floating_point()
+        or name.rpartition(".")[2] in ("running_mean", "running_var")
+    }
+    weights = {name: tensor for name, tensor in before.items() if name not in fixed}
+    update = {name: after[name] for name in weights}
+    if all(torch.equal(update[name], tensor) for name, tensor in weights.items()):
+        raise bad("after", "the weights of before", "weights that training has changed")
+    return Leak(weights, update, "weights", fixed, batch_size)
+
+
+def load(path: str | Path) -> Leak:
+    """The leak that `Leak.save` wrote.  Nothing in the file is run.
+
+    Raises ValueError for a file that is no leak, and OSError where there is none.
+    """
+    wanted = "a file that Leak.save wrote"
+    parts: dict[str, Tensors] = {"weights": {}, "update": {}, "buffers": {}}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["leak"])
+            for what, name in (key.split("/", 1) for key in header["names"]):
+                parts[what][name] = file.get_tensor(f"{what}/{name}")
+        kind, size, victims = (header[name] for name in ("kind", "batch_size", "victims"))
+    except (
+        safetensors.SafetensorError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise bad("path", f"{path} ({error})", wanted) from error
+    counted = all(type(n) is int and n > 0 for n in (size, 1 if victims is None else victims))
+    if kind not in ("gradient", "weights") or not counted:
+        raise bad("path", f"{path} with the header {header}", wanted)
+    return Leak(**parts, kind=kind, batch_size=size, victims=victims)
 
 
 def stack(leaks: Sequence[Leak]) -> Leak:
@@ -264,6 +418,12 @@ def _minibatches(n: int, size: int, steps: int, seed: int):
             order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
             queue = list(order.split(size))
         yield queue.pop(0)
+
+
+def _root(v: Tensor) -> Tensor:
+    """sqrt(v) whose derivative at 0 is 0, and not infinite."""
+    positive = v > 0
+    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)
 
 
 def _shapes(tensors: Tensors) -> dict[str, torch.Size]:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import one_hot
 
 from ._errors import bad
-from .client import Leak, check_leak, logits_shape
+from .client import Leak, Tensors, check_leak, logits_shape
 
 UNDETERMINED = -1
 
@@ -42,9 +42,13 @@ def idlg(leak: Leak, layer: str | None = None) -> Tensor:
     in a trained network p_c can round to 1.  Where the layer has no bias, the paper's rule:
     c is the only row of dl/dV whose inner product with every other row is at most 0.
 
+    Of weights that a client sends it reads W_t - W_{t+1}, at whatever scale: any number of steps of
+    SGD or momentum on the one image, and Adam where there is a bias.
+
     Returns (1,), or (V, 1) for a stack; -1 where the rule cannot tell: the smallest entry is tied
-    (as when all are zero), or no row, or more than one, has the property.  Exact for one image, a
-    hard label, softmax and cross-entropy.  Raises ValueError for a batch of more than one.
+    (as when all are zero) or nearer to the next than `leak.rounding`, or no row, or more than one,
+    has the property.  Exact for one image, a hard label, softmax and cross-entropy.  Raises
+    ValueError for a batch of more than one.
     Source: Zhao, Mopuri & Bilen 2020 (the row rule); the bias rule has the same derivation.
     """
     if leak.batch_size != 1:
@@ -55,8 +59,10 @@ def idlg(leak: Leak, layer: str | None = None) -> Tensor:
         )
     weight, bias = last_layer(leak, layer)
     if bias is not None:
-        return _unique(leak.direction[bias], leak.direction[bias].argmin(-1, keepdim=True))
-    dV = leak.direction[weight]  # (..., C, M)
+        return _smallest(leak.direction[bias], leak.rounding[bias])
+    dV, off = leak.direction[weight], leak.rounding[weight]  # (..., C, M)
+    # what rounding leaves of a row says nothing: an entry that it may have made counts as 0
+    dV = torch.where(dV.abs() > off, dV, 0.0)
     inner = dV @ dV.mT  # (..., C, C): <dV_i, dV_j>
     others = ~torch.eye(inner.shape[-1], dtype=torch.bool, device=dV.device)
     below = (inner <= 0) | ~others
@@ -67,7 +73,13 @@ def idlg(leak: Leak, layer: str | None = None) -> Tensor:
 
 
 def counts(
-    model: nn.Module, leak: Leak, images: Tensor | None = None, *, layer: str | None = None
+    model: nn.Module,
+    leak: Leak,
+    images: Tensor | None = None,
+    *,
+    lr: float | None = None,
+    steps: int = 1,
+    layer: str | None = None,
 ) -> Tensor:
     """How many images of each class are in a batch: counts (C,), or (V, C), that sum to B.
 
@@ -84,19 +96,25 @@ def counts(
           sum_i n_i pi_ij - n_j = B dl/db_j  for every class j,   sum_i n_i = B.
       Good where each class's images dominate its row: while the network is not yet sure.
 
-    Raises ValueError for leaked weights (the scale of the gradient counts), for a last layer
+    Of leaked weights the scale counts, so that `lr` and `steps` must be known: then
+    dl/db is the mean (b_t - b_{t+1}) / (lr steps) over the client's steps of SGD, and p and pi are
+    their means along a straight way from W_t, where the first step began, to where the last began.
+    With mini-batches of one size n is the count over the whole epoch.
+
+    Raises ValueError for leaked weights without lr, and a gradient with one; for a last layer
     without bias, and for images that do not fit the model.
-    Source: Ma et al. 2022, published code (the system); Geng et al. 2021 (images of one's own).
+    Source: Ma et al. 2022, published code (the system); Geng et al. 2021 (images of one's own);
+    Dimitrov et al. 2022, published code (p along the way).
     """
-    V, b, dV, db = _head(model, leak, layer)
+    ends, dV, db = _head(model, leak, lr, steps, layer)
     B = leak.batch_size
     if images is not None:
         # n_j = B (mean p_j - dl/db_j)
-        n = B * (_mean_probabilities(model, leak, images, db.shape[-1]) - db)
+        n = B * (_mean_probabilities(model, leak, images, steps, db.shape[-1]) - db)
     else:
         # e_i = (dl/dV_i) / (dl/db_i),  pi_i = softmax(V e_i + b)
         e = torch.where(db[..., None] == 0, 0.0, dV / db[..., None])  # (V, C, M)
-        pi = (e @ V.mT + b[:, None]).softmax(-1)  # (V, C, C)
+        pi = sum(share * (e @ V.mT + b[:, None]).softmax(-1) for share, V, b in ends)  # (V, C, C)
         # sum_i n_i pi_ij - n_j = B dl/db_j;  sum_i n_i = B
         left = torch.cat([pi.mT - torch.eye(pi.shape[-1]).to(pi), torch.ones_like(pi[:, :1])], 1)
         right = torch.cat([B * db, torch.full_like(db[:, :1], B)], 1)  # (V, C + 1)
@@ -164,9 +182,10 @@ def listed(counts: Tensor) -> Tensor:
     return classes.reshape(-1).repeat_interleave(n.reshape(-1)).reshape(*n.shape[:-1], -1)
 
 
-def _unique(db: Tensor, c: Tensor) -> Tensor:
-    """c (..., 1) where db (..., C) is smallest there alone, else undetermined."""
-    ties = (db == db.gather(-1, c)).sum(-1, keepdim=True)
+def _smallest(db: Tensor, off: Tensor) -> Tensor:
+    """c (..., 1) of the smallest in db (..., C), unless another may be as small within `off`."""
+    c = db.argmin(-1, keepdim=True)
+    ties = (db - off <= (db + off).gather(-1, c)).sum(-1, keepdim=True)
     return torch.where(ties == 1, c, UNDETERMINED)
 
 
@@ -175,20 +194,48 @@ def _batched(leak: Leak, tensor: Tensor) -> Tensor:
     return tensor if leak.victims is not None else tensor[None]
 
 
-def _head(model: nn.Module, leak: Leak, layer: str | None) -> tuple[Tensor, ...]:
-    """V (V, C, M) and b (V, C) of the last layer, and their gradients, in double precision."""
+def _head(
+    model: nn.Module, leak: Leak, lr: float | None, steps: int, layer: str | None
+) -> tuple[list[tuple[float, Tensor, Tensor]], Tensor, Tensor]:
+    """V (V, C, M) and b (V, C) of the last layer at `_ends`, and their gradients, in double."""
     check_leak(model, leak)
-    if leak.kind != "gradient":
-        raise bad("leak", "weights, whose change is the gradient at an unknown scale", "a gradient")
+    if leak.kind == "weights" and lr is None:
+        came = "weights, whose change is the gradient at an unknown scale"
+        raise bad("leak", came, "a gradient, or the client's lr and steps")
+    for name, value, one in (("lr", lr, None), ("steps", steps, 1)):
+        if leak.kind == "gradient" and value != one:
+            raise bad(name, value, f"{one} for a gradient, whose scale is known")
+    for name, value in dict(lr=lr, steps=steps).items():
+        if value is not None and not value > 0:
+            raise bad(name, value, "a positive number")
     weight, bias = last_layer(leak, layer)
     if bias is None:
         raise bad("layer", f"{weight!r}, which has no bias", "a last layer with a bias")
-    of = (leak.weights[weight], leak.weights[bias], leak.direction[weight], leak.direction[bias])
-    return tuple(_batched(leak, tensor).double() for tensor in of)
+    scale = 1 if lr is None else lr * steps
+    dV, db = (_batched(leak, leak.direction[name]).double() / scale for name in (weight, bias))
+    ends = [
+        (share, *(_batched(leak, W[name]).double() for name in (weight, bias)))
+        for share, W in _ends(leak, steps)
+    ]
+    return ends, dV, db
 
 
-def _mean_probabilities(model: nn.Module, leak: Leak, images: Tensor, classes: int) -> Tensor:
-    """The mean p (V, C) of the images, by each victim's own network."""
+def _ends(leak: Leak, steps: int) -> list[tuple[float, Tensors]]:
+    """The weights that are known of a client's steps, each with its share in their mean.
+
+    Step j of T begins at W_t + (j / T) (W_{t+1} - W_t), nearly, and the mean of j / T is
+    (T - 1) / 2T: one step, like a gradient, knows W_t alone.
+    """
+    if leak.kind == "gradient":
+        return [(1.0, leak.weights)]
+    after = (steps - 1) / (2 * steps)
+    return [(1 - after, leak.weights), (after, leak.update)]
+
+
+def _mean_probabilities(
+    model: nn.Module, leak: Leak, images: Tensor, steps: int, classes: int
+) -> Tensor:
+    """The mean p (V, C) of the images, by each victim's own network, or networks."""
     like = next(iter(leak.weights.values()))
     if not torch.is_tensor(images) or images.ndim < 2 or len(images) == 0:
         came = f"shape {tuple(images.shape)}" if torch.is_tensor(images) else type(images).__name__
@@ -198,13 +245,16 @@ def _mean_probabilities(model: nn.Module, leak: Leak, images: Tensor, classes: i
         came = f"a layer of {classes} outputs in a network of {outputs}"
         raise bad("layer", came, "the layer that makes the logits")
 
-    every = [{n: _batched(leak, t) for n, t in d.items()} for d in (leak.weights, leak.buffers)]
     means = []
     for v in range(leak.victims or 1):
-        W_and_buffers = tuple({name: t[v] for name, t in tensors.items()} for tensors in every)
+        of = lambda tensors: {name: _batched(leak, t)[v] for name, t in tensors.items()}  # noqa: B023, E731
         with torch.no_grad():
-            p = functional_call(model, W_and_buffers, (images.to(like),)).softmax(-1)  # (M, C)
-        means.append(p.double().mean(0))
+            every = [
+                share * functional_call(model, (of(W), of(leak.buffers)), (images.to(like),))
+                .softmax(-1).double().mean(0)
+                for share, W in _ends(leak, steps)
+            ]  # fmt: skip
+        means.append(sum(every))  # (C,)
     return torch.stack(means)
 
 

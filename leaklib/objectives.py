@@ -32,6 +32,39 @@ def cosine(g: Tensors, h: Tensors) -> Tensor:
     return apart / 2 + ((scale_g == 0).to(apart) + (scale_h == 0).to(apart)) / 2
 
 
+def mean_norm(g: Tensors, h: Tensors) -> Tensor:
+    """The distance of DLM+: each divided by the mean norm of its tensors, so that no scale counts.
+
+    sum_l || g_l / n(g) - h_l / n(h) ||_F^2,  n(g) = (1/L) sum_l ||g_l||_F over the L tensors, each
+    weight and each bias counting as one.  A zero stays zero.
+    Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py).
+    """
+    # 1 / n(g),  1 / n(h)
+    scale_g, scale_h = (_inverse(sum(_norms(d, h)) / len(h)) for d in (g, h))
+    return sum((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
+
+
+def each_norm(g: Tensors, h: Tensors) -> Tensor:
+    """Every tensor divided by its own norm: sum_l || g_l / ||g_l|| - h_l / ||h_l|| ||_F^2.
+
+    A bias of ten numbers counts as much as thousands of weights.  A zero stays zero.
+    """
+    pairs = zip(h, _norms(g, h), _norms(h, h))
+    unit = ((_inverse(n_g) * g[name] - _inverse(n_h) * h[name]) for name, n_g, n_h in pairs)
+    return sum(apart.square().sum() for apart in unit)
+
+
+def projected(g: Tensors, h: Tensors) -> Tensor:
+    """Squared distance of g from the line through h: min_k ||g - k h||^2 = ||g||^2 (1 - cos^2).
+
+    k = <g, h> / ||h||^2, and 0 for h = 0.  Zero where g is parallel to h, and where g is zero.
+    """
+    # k = <g, h> / ||h||^2
+    squared = sum(h[name].square().sum() for name in h)
+    k = sum((g[name] * h[name]).sum() for name in h) * _inverse(squared)
+    return sum((g[name] - k * h[name]).square().sum() for name in h)
+
+
 def total_variation(x: Tensor) -> Tensor:
     """Mean absolute difference of neighbours: mean |x_{i+1,j} - x_ij| + mean |x_{i,j+1} - x_ij|.
 
@@ -48,3 +81,14 @@ def _one_over_norm(g: Tensors, names: Tensors) -> Tensor:
     # the root of zero has no gradient: keep it out of the graph
     safe = torch.where(squared > 0, squared, torch.ones_like(squared))
     return torch.where(squared > 0, safe.rsqrt(), torch.zeros_like(safe))
+
+
+def _norms(g: Tensors, names: Tensors) -> list[Tensor]:
+    """||g_l||_F of each tensor; the root of zero has no gradient, and is kept out of the graph."""
+    squares = (g[name].square().sum() for name in names)
+    return [torch.where(s > 0, torch.where(s > 0, s, 1.0).sqrt(), 0.0) for s in squares]
+
+
+def _inverse(n: Tensor) -> Tensor:
+    """1 / n, and 0 for 0."""
+    return torch.where(n > 0, 1 / torch.where(n > 0, n, 1.0), 0.0)

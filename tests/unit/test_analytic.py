@@ -1,10 +1,13 @@
 """A linear layer gives its input away in closed form."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
 
-from leaklib import analytic, client, models
+from leaklib import analytic, client, metrics, models
 
 
 def mlp(seed=0, dtype=torch.float64, hidden=(20, 15)):
@@ -55,12 +58,104 @@ def test_network_that_is_one_layer(small_digits):
     torch.testing.assert_close(analytic.linear_input(leak), x.flatten(), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7])
-def test_weights_of_one_sample_give_it_away_after_any_number_of_steps(steps, small_digits):
+# --- weights that a client sends ----------------------------------------------------------------
+
+
+def weights_of_each(model, x, y, lr, steps=1, optimizer="sgd"):
+    """A stack: the weights that a client would send after its steps on each image alone."""
+    W, buffers = client.state(model)
+    g = client.gradient(model)
+
+    def trained(image, label):
+        step = lambda W, _: g(W, image[None], label[None], buffers)  # noqa: E731
+        return client.local_training(step, W, range(steps), lr=lr, optimizer=optimizer)
+
+    weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
+    return client.Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
+
+
+def quality(flat, x):
+    """PSNR of inputs (..., 144) against images of the same number."""
+    return metrics.psnr(flat.reshape(-1, 1, 12, 12), x.reshape(-1, 1, 12, 12))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 30])
+def test_weights_of_one_sample_give_it_away_after_any_number_of_steps(
+    steps, optimizer, small_digits
+):
     """Each step adds a multiple of x to each row: the ratio stays x."""
     x, y = small_digits[0][:1].double(), small_digits[1][:1]
-    leak = client.share_weights(mlp(), x, y, lr=0.3, steps=steps)
+    settings = dict(lr=0.3, steps=steps, optimizer=optimizer)
+    leak = client.share_weights(mlp(), x, y, **settings)
     torch.testing.assert_close(analytic.linear_input(leak), x.flatten(), rtol=0, atol=1e-9)
+    rows = analytic.linear_rows(leak)
+    torch.testing.assert_close(rows, x.flatten().expand(20, 144), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("lr", [1e-3, 1e-1])
+def test_weights_in_single_precision_are_enough(lr, optimizer, small_digits):
+    x, y = small_digits
+    for seed, steps in ((0, 1), (1, 5), (2, 20)):
+        leak = weights_of_each(mlp(seed, torch.float32), x, y, lr, steps, optimizer)
+        assert quality(analytic.linear_input(leak), x).min() > 60
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_adam_gives_something_else(steps, small_digits):
+    """It divides each entry by its own size: about lr sign(g)."""
+    x, y = small_digits
+    for lr in (1e-1, 1e-3, 1e-5):
+        leak = weights_of_each(mlp(0, torch.float32), x, y, lr, steps, "adam")
+        assert quality(analytic.linear_input(leak), x).max() < 12
+
+
+def test_scale_of_the_weights_change_does_not_count(small_digits):
+    """An update that is a million times as small, in double precision."""
+    x, y = small_digits[0][:3].double(), small_digits[1][:3]
+    for lr in (1e1, 1e-1, 1e-7):
+        leak = weights_of_each(mlp(), x, y, lr)
+        torch.testing.assert_close(analytic.linear_input(leak), x.flatten(1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize(("steps", "bound"), [(1, 28), (2, 24), (5, 18)])
+def test_image_that_rounding_hides_is_nan_and_never_another(steps, bound, optimizer, small_digits):
+    """Over learning rates from 0.1 to 1e-9, by four to a decade."""
+    x, y = small_digits[0][:12], small_digits[1][:12]
+    shares = []
+    for seed, (quarter, activation) in enumerate(
+        itertools.product(range(4, 37), ("sigmoid", "relu", "tanh"))
+    ):
+        init = ("torch", "dlg")[seed % 2]
+        model = models.mlp(1, 12, (20, 15), activation=activation, init=init, seed=seed)
+        leak = weights_of_each(model, x, y, 10.0 ** (-quarter / 4), steps, optimizer)
+        got, rows = analytic.linear_input(leak), analytic.linear_rows(leak)
+        for read, truth in ((got, x.flatten(1)), (rows, x.flatten(1)[:, None].expand_as(rows))):
+            lost = read.isnan().any(-1)
+            assert torch.equal(lost, read.isnan().all(-1)), "all of an image, or nothing"
+            if not lost.all():
+                assert quality(read[~lost], truth[~lost]).min() > bound
+        lost = got.isnan().any(-1)
+        assert not lost.any() or quarter > 16, "nothing is lost at 1e-4"
+        assert lost.all() or quarter < 32, "all is at 1e-8"
+        shares.append(float(lost.float().mean()))
+    assert any(0 < share < 1 for share in shares), "the sweep passes through where it fails"
+
+
+def test_weights_that_did_not_move_are_undetermined(small_digits):
+    """Rounded away, as far as one can tell; of a gradient the zero is known to be one."""
+    x, y = small_digits[0][:2], small_digits[1][:2]
+    model = mlp(dtype=torch.float32)
+    moved, still = (
+        client.share_weights(model, x[i : i + 1], y[i : i + 1], lr=lr)
+        for i, lr in enumerate((0.1, 1e-12))
+    )
+    assert analytic.linear_input(still).isnan().all()
+    assert analytic.linear_rows(still).isnan().all()
+    both = analytic.linear_input(client.stack([moved, still]))
+    assert quality(both[:1], x[:1]) > 60 and both[1].isnan().all()
 
 
 @pytest.mark.parametrize("batch", [2, 5])

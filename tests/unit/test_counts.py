@@ -169,6 +169,98 @@ def test_listed_labels_are_those_that_the_counts_stand_for(halves):
         labels.listed(torch.tensor([[1, 1], [1, 2]]))
 
 
+# --- weights, where the learning rate and the number of steps are known -------------------------
+
+
+def rounds(of, B, lr, model_of, count=4, **settings):
+    """What clients send after a round, what they would send of a gradient, and the labels."""
+    images, numbers = of
+    rows = torch.randint(len(images), (count, B), generator=torch.Generator().manual_seed(B))
+    batches = [(model_of(i), images[r], numbers[r]) for i, r in enumerate(rows)]
+    sent = [client.share_weights(*b, lr=lr, seed=i, **settings) for i, b in enumerate(batches)]
+    shared = [client.share_gradient(*b) for b in batches]
+    return client.stack(sent), client.stack(shared), numbers[rows]
+
+
+def pytorchs(seed):
+    return models.lenet(1, 28, init="torch", seed=seed)
+
+
+@pytest.mark.parametrize("lr", [1e-3, 1e-2, 1e-1])
+@pytest.mark.parametrize("rule", ["images of one's own", "the system"])
+def test_one_step_of_weights_counts_as_its_gradient_does(rule, lr, halves):
+    """The client took its gradient at W_t, however far the step then went."""
+    mine, others = halves
+    own = others[:50] if rule != "the system" else None
+    for model_of in (pytorchs, lambda seed: models.lenet(1, 28, seed=seed)):
+        in_double = lambda i, of=model_of: of(i).double()  # noqa: E731
+        of = (mine[0].double(), mine[1])
+        sent, shared, numbers = rounds(of, 16, lr, in_double, count=3)
+        found = labels.counts(in_double(0), sent, own, lr=lr)
+        assert torch.equal(found, labels.counts(in_double(0), shared, own))
+        assert metrics.count_accuracy(found, numbers) > 0.9
+
+
+@pytest.mark.parametrize("B", [8, 32])
+@pytest.mark.parametrize(
+    ("lr", "settings", "bound"),
+    [
+        (1e-3, dict(steps=5), 0.97), (1e-2, dict(steps=5), 0.97), (1e-1, dict(steps=5), 0.75),
+        (1e-3, dict(epochs=1, batch_size=4), 0.97), (1e-2, dict(epochs=1, batch_size=4), 0.85),
+    ],
+)  # fmt: skip
+def test_counts_out_of_several_steps(lr, settings, bound, B, halves):
+    mine, others = halves
+    sent, _, numbers = rounds(mine, B, lr, pytorchs, **settings)
+    steps = settings.get("steps", B // 4)
+    for own in (None, others):
+        found = labels.counts(pytorchs(0), sent, own, lr=lr, steps=steps)
+        assert (found.sum(1) == B).all() and (found >= 0).all()
+        assert metrics.count_accuracy(found, numbers) >= bound
+
+
+def test_learning_rate_and_steps_have_to_be_the_clients(halves):
+    """Told a tenth of the learning rate, the attacker takes the gradient for ten times as large."""
+    mine, others = halves
+    sent, _, numbers = rounds(mine, 32, 1e-2, pytorchs, steps=5)
+    share = lambda **told: metrics.count_accuracy(  # noqa: E731
+        labels.counts(pytorchs(0), sent, others, **told), numbers
+    )
+    assert share(lr=1e-2, steps=5) > 0.95
+    assert share(lr=1e-3, steps=5) < 0.8 and share(lr=1e-2) < 0.9
+
+
+def test_mean_probabilities_are_those_along_the_steps(halves):
+    """Against the mean over the weights at which each step began, on a line nearly."""
+    (images, numbers), others = halves
+    model = pytorchs(0).double()
+    x, y, own = images[:20].double(), numbers[:20], others[:30].double()
+    W, _ = client.state(model)
+    for steps in (1, 2, 6):
+        way = [client.share_weights(model, x, y, lr=1e-3, steps=j).update for j in range(1, steps)]
+        leak = client.share_weights(model, x, y, lr=1e-3, steps=steps)
+        p = [torch.func.functional_call(model, w, (own,)).softmax(-1).mean(0) for w in (W, *way)]
+        wanted = torch.stack(p).mean(0)
+        got = labels._mean_probabilities(model, leak, own, steps, C)[0]
+        end = torch.func.functional_call(model, leak.update, (own,)).softmax(-1).mean(0)
+        assert (got - wanted).norm() <= 0.03 * (end - p[0]).norm()
+
+
+def test_counts_of_a_round_by_each_victims_own_weights(halves):
+    (images, numbers), others = halves
+    sent = [
+        client.share_weights(
+            pytorchs(i), images[8 * i :][:8], numbers[8 * i :][:8], lr=0.1, steps=3
+        )
+        for i in range(3)
+    ]
+    for own in (None, others[:30]):
+        told = dict(lr=0.1, steps=3)
+        together = labels.counts(pytorchs(9), client.stack(sent), own, **told)
+        alone = [labels.counts(pytorchs(i), leak, own, **told) for i, leak in enumerate(sent)]
+        assert torch.equal(together, torch.stack(alone))
+
+
 def test_bad_input_is_refused(halves):
     (images, numbers), others = halves
     model = models.lenet(1, 28)
@@ -176,6 +268,15 @@ def test_bad_input_is_refused(halves):
     sent = client.share_weights(model, images[:4], numbers[:4], lr=0.1)
     with pytest.raises(ValueError, match="^leak: got weights.*unknown scale"):
         labels.counts(model, sent)
+    for told, name in ((dict(lr=0.1), "lr"), (dict(steps=3), "steps")):
+        with pytest.raises(
+            ValueError, match=f"^{name}: got .* for a gradient, whose scale is known"
+        ):
+            labels.counts(model, leak, **told)
+    for wrong in (dict(lr=0.0), dict(lr=float("nan")), dict(steps=0), dict(steps=-1)):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"^{name}: got .*positive"):
+            labels.counts(model, sent, **dict(lr=0.1) | wrong)
     for wrong in (others[:0], [1, 2], others[:, :, :20]):
         with pytest.raises(ValueError, match="^images: got"):
             labels.counts(model, leak, wrong)

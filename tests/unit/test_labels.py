@@ -1,6 +1,7 @@
 """The label of one image is read off the last layer, always, and -1 says that it cannot be."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -106,6 +107,101 @@ def test_rule_reads_weights_too(small_digits):
             for i in range(24)
         )
         assert torch.equal(labels.idlg(sent), y[:, None])
+
+
+# --- weights that a client sends ----------------------------------------------------------------
+
+OPTIMIZERS = ["sgd", "momentum", "adam"]
+
+
+def weights_of_each(model, x, y, lr, steps, optimizer):
+    """A stack: the weights that a client would send after its steps on each image alone."""
+    W, buffers = client.state(model)
+    g = client.gradient(model)
+
+    def trained(image, label):
+        step = lambda W, _: g(W, image[None], label[None], buffers)  # noqa: E731
+        return client.local_training(step, W, range(steps), lr=lr, optimizer=optimizer)
+
+    weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
+    return client.Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
+
+
+def small_network(kind, seed):
+    if kind == "mlp":
+        activation = ("relu", "tanh")[seed % 2]
+        return models.mlp(1, 12, hidden=(16,), activation=activation, init="dlg", seed=seed)
+    return models.lenet(1, 12, width=6, seed=seed)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ["mlp", "lenet"])
+def test_rule_reads_weights_after_any_number_of_steps(kind, optimizer, small_digits):
+    """Adam too: it rescales each entry, and keeps its sign."""
+    x, y = small_digits
+    for seed in range(3):
+        for steps in (1, 2, 7, 20):
+            for lr in (1e-1, 1e-2, 1e-3):
+                sent = weights_of_each(small_network(kind, seed), x, y, lr, steps, optimizer)
+                assert torch.equal(labels.idlg(sent)[:, 0], y)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ["mlp", "lenet"])
+def test_label_that_rounding_hides_is_undetermined_and_never_wrong(kind, optimizer, small_digits):
+    x, y = small_digits
+    hidden = []
+    for seed, steps in itertools.product(range(2), (1, 5, 20)):
+        for power in range(1, 10):
+            sent = weights_of_each(small_network(kind, seed), x, y, 10.0**-power, steps, optimizer)
+            got = labels.idlg(sent)[:, 0]
+            assert ((got == y) | (got == -1)).all()
+            assert power > 5 or (got == y).all()
+            hidden.append((got == -1).sum())
+            if (power, steps) == (9, 1):
+                assert (got == -1).all()
+        vanished = weights_of_each(small_network(kind, seed), x, y, 1e-12, steps, optimizer)
+        assert (labels.idlg(vanished) == -1).all()
+    assert sum(0 < n < len(y) for n in hidden) > 1, "the sweep passes through where it fails"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_label_is_never_wrong_where_a_trained_network_is_sure_of_it(bias):
+    """Entries far below 1, so that rounding reaches them sooner; without a bias by the rows."""
+    x, y = data.load("digits", 500, size=12, seed=1)
+    model = models.mlp(1, 12, hidden=(16,), activation="tanh", init="torch", seed=1)
+    clients = federated.split(x, y, 2)
+    accuracy = federated.train(model, clients, rounds=10, lr=0.5, batch_size=32)[-1]
+    assert accuracy > 0.9
+    determined = []
+    for optimizer in ("sgd", "momentum"):
+        for steps, power in itertools.product((1, 20), range(0, 9)):
+            leak = weights_of_each(model, x[:50], y[:50], 10.0**-power, steps, optimizer)
+            if not bias:
+                drop = lambda tensors: {n: t for n, t in tensors.items() if n != "fc.bias"}  # noqa: E731
+                leak = dataclasses.replace(
+                    leak, weights=drop(leak.weights), update=drop(leak.update)
+                )
+            got = labels.idlg(leak)[:, 0]
+            assert ((got == y[:50]) | (got == -1)).all()
+            assert power > 3 or (got == y[:50]).all()
+            determined.append(float((got != -1).float().mean()))
+    assert min(determined) == 0 and any(0 < share < 1 for share in determined)
+
+
+def test_entries_within_rounding_of_each_other_are_undetermined():
+    """One unit in the last place of 1 is 2^-23 = 1.2e-7."""
+    before = {"fc.weight": torch.ones(3, 2), "fc.bias": torch.ones(3)}
+    for below, label in ((1e-6, 1), (1.3e-7, -1), (0, -1)):
+        moved = torch.tensor([0.0, below, 0.0])
+        update = {"fc.weight": torch.ones(3, 2), "fc.bias": 1 + moved}
+        leak = client.Leak(before, update, "weights")
+        assert labels.idlg(leak) == label
+        double = lambda d: {n: t.double() for n, t in d.items()}  # noqa: E731
+        leak = client.Leak(
+            double(before), double(before) | {"fc.bias": 1 + moved.double()}, "weights"
+        )
+        assert labels.idlg(leak) == (1 if below else -1)
 
 
 # --- without a bias -----------------------------------------------------------------------------
