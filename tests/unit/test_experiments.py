@@ -105,8 +105,8 @@ def seen(small, monkeypatch):
         monkeypatch.setattr(idlg, "SOLVERS", dict.fromkeys(idlg.SOLVERS, solver))
         idlg.attack(arm, idlg.SETS["mnist"]("mnist", 6), rows)
         ((z, settings),) = calls
-        x, u = z if isinstance(z, tuple) else (z, None)
-        return x.reshape(len(rows), -1), u, settings
+        x, *u = z
+        return x.reshape(len(rows), -1), u[0] if u else None, settings
 
     return see
 
