@@ -13,3 +13,6 @@ from .chapter_5 import exercise_5_1, exercise_5_2, exercise_5_3
 from .chapter_6 import exercise_6_1, exercise_6_2, exercise_6_3
 from .chapter_7 import exercise_7_1, exercise_7_2, exercise_7_3
 from .chapter_8 import exercise_8_1, exercise_8_2, exercise_8_3
+from .chapter_9 import exercise_9_1, exercise_9_2, exercise_9_3
+from .chapter_10 import exercise_10_1, exercise_10_2, exercise_10_3
+from .chapter_11 import exercise_11_1, exercise_11_2, exercise_11_3

@@ -30,5 +30,25 @@ from .chapter_7 import (
     victims,
 )
 from .chapter_8 import BLEND_STARTS, MINI_BATCHES, MOMENTS, blended_sets, blending, mini_batch
+from .chapter_9 import (
+    FIRST_K,
+    LEARNING_RATES,
+    best_k,
+    dlm_from,
+    endings,
+    face,
+    first_k,
+    sent_at_each_rate,
+)
+from .chapter_10 import NORMS, TINY_RATES, by_norm, divided, norm_and_rate, sent_at_tiny_rates
+from .chapter_11 import (
+    LOCAL_ATTACKS,
+    LOCAL_RATES,
+    LOCAL_STEPS,
+    after_steps,
+    coffee,
+    local_steps,
+    middles,
+)
 from .how_fast import cost
-from .paper_vs_here import RECOVERED, SETS, starts_and_solvers
+from .paper_vs_here import RECOVERED, SETS, fading, learning_rates, starts_and_solvers, steps_fade

@@ -22,7 +22,7 @@ def _exercises(path):
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     solutions = re.findall(r"<details>.*?```python\n(.*?)```.*?</details>", text, re.S)
     stubs = [c.source for c in cells if c.cell_type == "code" and "checks.exercise" in c.source]
-    called = [re.search(r"checks\.(exercise_\d_\d)\((\w+)\)", stub).groups() for stub in stubs]
+    called = [re.search(r"checks\.(exercise_\d+_\d)\((\w+)\)", stub).groups() for stub in stubs]
     assert len(solutions) == len(stubs), f"{path.name}: a solution for each exercise"
     return [(*names, *rest) for names, *rest in zip(called, stubs, solutions, strict=True)]
 
@@ -95,6 +95,76 @@ def _angle(u, v):
 
 def _together(g, h):
     return [torch.cat([t.flatten() for t in d.values()]) for d in (g, h)]
+
+
+def _dot(g, h, names=None):
+    return sum((g[name] * h[name]).sum() for name in names or g)
+
+
+def _loss(g, k, D):
+    return sum((g[name] - k * D[name]).square().sum() for name in D)
+
+
+def _change(before, after):
+    return [before[name] - after[name] for name in ("weight", "bias")]
+
+
+def _ratios(dV, db):
+    return dV / db[:, None]
+
+
+def _epoch(g, W, batches, lr, *, kept=0.0, there=None, only=None):
+    v = {name: torch.zeros_like(t) for name, t in W.items()}
+    for batch in batches[:only]:
+        v = {name: kept * v[name] + d for name, d in g(there or W, batch).items()}
+        W = {name: W[name] - lr * v[name] for name in W}
+    return W
+
+
+def _overwritten(g, W, batches, lr):
+    for batch in batches:
+        for name, step in g(W, batch).items():
+            W[name] -= lr * step
+    return W
+
+
+def _mixed(a, b):
+    return lambda before, after, alpha: {
+        n: a(alpha) * before[n] + b(alpha) * after[n] for n in before
+    }
+
+
+def _along(counts):
+    """counts(p along the way, moved, B, lr, steps) with the arguments of exercise 11.3."""
+
+    def answer(before, after, moved, B, lr, K):
+        alpha = (K - 1) / (2 * K)
+        return counts((1 - alpha) * before + alpha * after, moved, B, lr, K)
+
+    return answer
+
+
+EPS = torch.finfo(torch.float32).eps
+
+
+def _over(G, n):
+    return {name: t / n for name, t in G.items()}
+
+
+def _mean_norm(G):
+    return sum(t.norm() for t in G.values()) / len(G)
+
+
+def _dlm_plus(g, D):
+    return _loss(_over(g, _mean_norm(g)), 1, _over(D, _mean_norm(D)))
+
+
+def _each_norm(g, D):
+    return sum((g[n] / g[n].norm() - D[n] / D[n].norm()).square().sum() for n in g)
+
+
+def _half_gap(w, g):
+    return (torch.nextafter(w, -g.sign() * torch.inf) - w).abs() / 2 / g.abs()
 
 
 def _always(value):
@@ -204,6 +274,90 @@ MISTAKES = [
     ("8_3", lambda noise, control, blend: (control - blend) / (noise - blend), "adds"),
     ("8_3", lambda noise, control, blend: 0.5, "saves 200"),
     ("8_3", lambda noise, control, blend: min(1, (noise - control) / (noise - blend)), "cap"),
+    ("9_1", lambda before, after: _change(before, after)[0].mean(), "shape (6,)"),
+    ("9_1", lambda before, after: _ratios(*_change(before, after))[0], "has not moved"),
+    ("9_1", lambda before, after: _ratios(after["weight"], after["bias"])[1], "ratio of weights"),
+    ("9_1", lambda before, after: -_ratios(*_change(before, after))[1], "wrong sign"),
+    ("9_1", lambda before, after: _ratios(*_change(before, after))[1:].mean(0), "mostly rounding"),
+    ("9_2", lambda g, D: torch.stack([_dot(g, D, [n]) for n in g]), "one number"),
+    ("9_2", lambda g, D: _dot(g, D) / _dot(g, g), "multiplies g"),
+    ("9_2", lambda g, D: _dot(D, D) / _dot(g, D), "upside down"),
+    ("9_2", lambda g, D: (_dot(g, g) / _dot(D, D)).sqrt(), "one direction"),
+    ("9_2", lambda g, D: _dot(g, D) / _dot(D, D).sqrt(), "the square"),
+    ("9_2", lambda g, D: sum(_dot(g, D, [n]) / _dot(D, D, [n]) for n in g), "for each tensor"),
+    ("9_2", lambda g, D: _dot(g, D), "best k of the test case"),
+    ("9_3", _always(False), "you say that this means nothing: the private image"),
+    ("9_3", _always(True), "the loss is large"),
+    ("9_3", lambda g, k, D: _loss(g, k, D) < 1e-6, "a collapse"),
+    ("9_3", lambda g, k, D: _loss(g, k, D) < 1e-6 and abs(k) > 1e-3, "taken over the scale"),
+    ("9_3", lambda g, k, D: _loss(g, k, D) <= 1e-6 * _dot(g, g), "points the other way"),
+    ("9_3", lambda g, k, D: _loss(g, k, D) <= 1e-6 * _dot(g, g) and k >= 0, "no direction"),
+    ("9_3", lambda g, k, D: k != 0.5 and _angle(*_together(g, D)) < 1e-6, "rate is 2"),
+    ("9_3", _always(True), "you say that this"),
+    ("10_1", lambda G: torch.stack([t.norm() for t in G.values()]), "one number for all"),
+    ("10_1", lambda G: _dot(G, G).sqrt(), "norm of the whole"),
+    ("10_1", lambda G: sum(t.norm() for t in G.values()), "sum of the norms"),
+    ("10_1", lambda G: (_dot(G, G) / len(G)).sqrt(), "not of their squares"),
+    (
+        "10_1",
+        lambda G: sum(t.norm() for t in G.values()) / sum(t.numel() for t in G.values()),
+        "not of their entries",
+    ),
+    ("10_1", lambda G: sum(t.abs().sum() for t in G.values()) / len(G), "n of the test case"),
+    ("10_2", lambda g, D: _over(g, _mean_norm(g))["b"], "the distance is one number"),
+    ("10_2", lambda g, D: _loss(_over(g, _mean_norm(g)), 1, D), "only one side"),
+    ("10_2", lambda g, D: _loss(g, 1, D) / _mean_norm(D) ** 2, "its own n"),
+    ("10_2", lambda g, D: _loss(g, 1, D), "nothing is divided"),
+    ("10_2", lambda g, D: _angle(*_together(g, D)), "is the cosine"),
+    ("10_2", lambda g, D: _each_norm(g, D), "each tensor by its own"),
+    ("10_2", lambda g, D: _dlm_plus(g, D).sqrt(), "square is missing"),
+    ("10_2", lambda g, D: _dlm_plus(g, D) / 2, "distance of the test case"),
+    ("10_3", lambda w, g: _half_gap(w, g)[:2], "shape of w"),
+    ("10_3", lambda w, g: _half_gap(w, g) * g.sign(), "is positive"),
+    ("10_3", lambda w, g: 2 * _half_gap(w, g), "half a gap"),
+    ("10_3", lambda w, g: EPS / 2 / g.abs(), "gap at 1"),
+    ("10_3", lambda w, g: EPS * w.abs() / g.abs(), "follow |w|"),
+    ("10_3", lambda w, g: torch.tensor([1, 1, 1, 2]) * _half_gap(w, g), "power of two"),
+    ("10_3", lambda w, g: _half_gap(w, g) * g.abs(), "rates of the test case"),
+    ("11_1", lambda g, W, bs, lr: W["V"], "dictionary"),
+    (
+        "11_1",
+        lambda g, W, bs, lr: {n: W[n] - t for n, t in _epoch(g, W, bs, lr).items()},
+        "return the weights",
+    ),
+    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, kept=1.0), "pile up"),
+    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, -lr), "uphill: subtract"),
+    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, there=W), "taken at W_t"),
+    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, only=1), "only one step"),
+    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, kept=0.9), "are others"),
+    ("11_1", _overwritten, "overwritten"),
+    ("11_2", lambda before, after, alpha: before["V"], "dictionary"),
+    ("11_2", _mixed(lambda a: a, lambda a: 1 - a), "swapped"),
+    ("11_2", _mixed(lambda a: 1 + a, lambda a: -a), "walks away"),
+    ("11_2", _mixed(lambda a: 1, lambda a: a), "add up to one"),
+    ("11_2", _mixed(lambda a: 0.5, lambda a: 0.5), "whatever alpha is"),
+    ("11_2", _mixed(lambda a: 1, lambda a: 0), "in every tensor"),
+    ("11_3", _along(lambda p, moved, B, lr, K: B), "for each of the 4 classes"),
+    ("11_3", _along(lambda p, moved, B, lr, K: B * (p - moved / lr)), "sum over all steps"),
+    ("11_3", _along(lambda p, moved, B, lr, K: B * (p - moved / K)), "carries the learning rate"),
+    ("11_3", _along(lambda p, moved, B, lr, K: B * (p + moved / (lr * K))), "the sign: b_t"),
+    ("11_3", _along(lambda p, moved, B, lr, K: p - moved / (lr * K)), "these are shares"),
+    (
+        "11_3",
+        lambda p, q, moved, B, lr, K: B * (p - moved / (lr * K)),
+        "training for the p along the way",
+    ),
+    (
+        "11_3",
+        lambda p, q, moved, B, lr, K: B * (q - moved / (lr * K)),
+        "training for the p along the way",
+    ),
+    (
+        "11_3",
+        lambda p, q, moved, B, lr, K: B * ((p + q) / 2 - moved / (lr * K)),
+        "a gradient at its end",
+    ),
+    ("11_3", _always(torch.ones(4)), "counts of the test case are"),
 ]
 
 

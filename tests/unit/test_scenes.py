@@ -199,3 +199,136 @@ def test_deeper_networks_are_shown_with_every_image_and_the_control(network, sta
 
 def test_decibels_of_a_lost_image_are_zero():
     assert scenes.decibels({"mse": [0.1, 1.0, None]}) == [10.0, 0.0, 0.0]
+
+
+def _ends_of_dlm(picture):
+    """{column: (k, converged)} of `first_k`; k is None where there is none."""
+    told = picture.caption.split("evaluations. ")[1].split(". The last")[0]
+    rows = (row.split(": ") for row in told.split("; "))
+    return {
+        name: (float(k[0]) if (k := re.findall(r"k ended at (\S+),", text)) else None,
+               not text.endswith("not converged"))
+        for name, text in rows
+    }  # fmt: skip
+
+
+def _psnr_by_name(picture):
+    """{column: PSNR} as told to a reader who does not see the picture."""
+    told = picture.alt.split("first: ")[1].replace("> 100", "101")
+    return {n.strip(", "): float(db) for n, db in re.findall(r"([a-z, ]+?) ([0-9.]+) dB", told)}
+
+
+def test_the_first_k_decides_what_dlm_finds_and_a_small_one_collapses():
+    found = {k_0: scenes.first_k(k_0, 1e-2) for k_0 in (10.0, 200.0, 1000.0)}
+    ends = {k_0: _ends_of_dlm(picture) for k_0, picture in found.items()}
+    db = {k_0: _psnr_by_name(picture) for k_0, picture in found.items()}
+    assert abs(ends[10.0]["label searched"][0]) < 1 and db[10.0]["label searched"] < 20
+    assert not ends[10.0]["label searched"][1], "a collapse is not believed"
+    for name in ("label searched", "label read"):
+        assert abs(ends[200.0][name][0] - 100) < 1 and ends[200.0][name][1]
+        assert db[200.0][name] > 40 > 20 > db[1000.0][name]
+
+
+@pytest.mark.parametrize("lr", scenes.LEARNING_RATES)
+def test_the_best_k_needs_no_first_k_at_any_learning_rate(lr):
+    picture = scenes.first_k(10.0, lr)
+    assert _psnr_by_name(picture)["label read, best k"] > 50
+    assert _ends_of_dlm(picture)["label read, best k"] == (None, True)
+
+
+def test_a_searched_label_does_the_work_of_k_at_a_small_learning_rate():
+    searched, read = (scenes.dlm_from(100.0, label) for label in ("searched", "read"))
+    last = scenes.LEARNING_RATES.index(1e-3)
+    _, x, _ = scenes.face()
+    near, far = (float(metrics.psnr(out.images[last], x)) for out in (searched, read))
+    assert near > 20 > 10 > far
+    assert abs(float(searched.unknowns["k"][last]) - 1000) > 500
+
+
+def test_the_ends_of_runs_are_drawn_by_their_words():
+    out = scenes.dlm_from(10.0, "searched")
+    words = ["image", "collapse", "collapse"]
+    picture = scenes.endings({10.0: out}, {10.0: words}, 1e-2)
+    drawn = {line.get_label(): line.get_xdata() for line in picture.figure.axes[0].lines}
+    assert {name: len(xs) for name, xs in drawn.items()} == {"collapse": 2, "image": 1, "1 / η": 2}
+    assert drawn["image"][0] == pytest.approx(abs(float(out.unknowns["k"][0])))
+    assert "collapse: 2 runs" in picture.alt
+
+
+def test_local_steps_blur_the_naive_attack_and_sharpen_the_simulation():
+    grey = metrics.psnr(torch.full_like(scenes.coffee()[1], 0.5), scenes.coffee()[1]).item()
+    told = {}
+    for steps in scenes.LOCAL_STEPS:
+        alt = scenes.local_steps(steps, 0.01).alt
+        told[steps] = {
+            name: float(re.findall(rf"{name} (\S+) dB", alt)[0]) for name in scenes.LOCAL_ATTACKS
+        }
+    assert told[1]["single step"] == told[1]["simulated"]
+    assert told[8]["single step"] < grey + 4 < told[8]["surrogate"] < told[8]["simulated"] - 8
+    assert told[8]["simulated"] > told[1]["simulated"] + 2
+    angles = [
+        float(re.findall(r"by (\S+)°", scenes.local_steps(8, lr).caption)[0])
+        for lr in scenes.LOCAL_RATES
+    ]
+    assert angles[2] < angles[0] < angles[1]
+
+
+def test_the_surrogate_finds_the_middle_of_a_short_way():
+    middles = scenes.middles()[0]
+    for alpha, K in zip(middles, scenes.LOCAL_STEPS, strict=True):
+        assert abs(float(alpha) - (K - 1) / (2 * K)) < 0.04
+    assert scenes.middles()[2].abs().max() < 0.05
+
+
+def _median_psnr(picture):
+    return float(picture.alt.split("rebuilt ")[-1].split(" dB")[0])
+
+
+@pytest.mark.parametrize("norm", scenes.NORMS)
+def test_the_learning_rate_cancels_until_rounding_hides_the_face(norm):
+    db = {lr: _median_psnr(scenes.norm_and_rate(norm, lr)) for lr in scenes.TINY_RATES}
+    assert abs(db[1e-1] - db[1e-3]) < 3 and db[1e-1] > 25
+    assert db[1e-7] < 15 < db[1e-6]
+    assert norm in scenes.norm_and_rate(norm, 1e-7).caption
+
+
+def test_a_norm_for_each_tensor_is_slower():
+    db = {norm: _median_psnr(scenes.norm_and_rate(norm, 1e-3)) for norm in scenes.NORMS}
+    slow = db.pop("each its own")
+    assert slow + 2 < min(db.values()) and max(db.values()) - min(db.values()) < 3
+
+
+def test_a_message_divided_by_its_learning_rate_is_the_gradient():
+    model, x, y = scenes.face()
+    g = client.share_gradient(model, x, y).direction
+    divided = scenes.divided(client.share_weights(model, x, y, lr=0.1), torch.tensor(0.1))
+    assert divided.kind == "gradient"
+    assert all(torch.allclose(divided.direction[name], g[name], atol=1e-5) for name in g)
+    _, leaks = scenes.sent_at_tiny_rates()
+    rates = torch.tensor(scenes.TINY_RATES).repeat_interleave(3)
+    stacked = scenes.divided(leaks, rates).direction["fc.bias"]
+    assert torch.allclose(stacked[4], leaks.direction["fc.bias"][4] / rates[4])
+
+
+@pytest.mark.parametrize("network", ["LeNet", "MLP"])
+def test_dlm_by_learning_rate_shows_the_saved_shares(network):
+    picture, saved = scenes.learning_rates(network), results.finished(results.load("dlm"))
+    (axis,) = picture.figure.axes
+    cases = [case for case in saved if case.startswith(f"{network}, ")]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == [c.split()[-1] for c in cases]
+    last = results.shares({"": results.recovered(saved[cases[-1]]["DLM+, leaklib"], 1e-3)})[0]
+    assert "DLM+, leaklib" in picture.alt and f"{last.share:.0%}" in picture.alt
+    assert network in picture.caption
+
+
+@pytest.mark.parametrize("optimizer", scenes.fading())
+def test_fading_shows_the_median_of_every_number_of_steps(optimizer):
+    picture = scenes.steps_fade(optimizer)
+    saved = results.finished(results.load("local_steps"))
+    curves = {line.get_label(): line for line in picture.figure.axes[0].lines}
+    assert list(curves) == list(results.load("local_steps")["settings"]["arms"])
+    for name, line in curves.items():
+        for steps, db in zip(line.get_xdata(), line.get_ydata()):
+            arm = saved[f"{optimizer}, {int(steps)} steps"][name]
+            assert db == pytest.approx(torch.tensor(scenes.decibels(arm)).quantile(0.5).item())
+    assert optimizer in picture.caption
