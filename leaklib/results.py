@@ -286,7 +286,9 @@ def figure(
         axes[0].set_ylabel(ylabel)
         axes[0].yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
         handles, said = axes[0].get_legend_handles_labels()
-        if len(said) > 1:
+        if len(said) > 2 * len(panels):
+            axes[-1].legend(handles, said, loc="center left", bbox_to_anchor=(1, 0.5))
+        elif len(said) > 1:
             figure.legend(handles, said, loc="upper center", ncols=len(said), borderaxespad=0)
         figure.subplots_adjust(top=0.85, wspace=0.08)
     return Picture(figure, caption=caption, alt=alt or _told(every, xlabel, ylabel))

@@ -85,11 +85,10 @@ def steps_fade(optimizer: str = "sgd") -> Picture:
     lr = saved["settings"]["learning_rates"][optimizer]
     n = len(next(iter(cases.values()))[arms[0]]["mse"])
     return plots.lines(
-        list(cases),
+        [str(steps) for steps in cases],
         {a: [statistics.median(decibels(c[a])) for c in cases.values()] for a in arms},
         xlabel="local steps",
         ylabel="PSNR in dB",
-        xscale="log",
         caption=f"The median of {n} images after steps of {optimizer} at a learning rate of "
         f"{lr:g}, by what the attacker takes them to be.",
     )

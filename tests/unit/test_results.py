@@ -276,6 +276,14 @@ def test_figure_of_shares_that_are_all_or_none():
     results.figure({"p": {"s": rows}}, xlabel="x", ylabel="y", caption="", join=True).png()
 
 
+def test_legend_of_many_series_stands_beside_the_last_panel():
+    series = {f"attack {i}": results.shares({"a": [True, False]}) for i in range(5)}
+    figure = results.figure({"net": series}, xlabel="x", ylabel="y", caption="c").figure
+    assert not figure.legends
+    drawn = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert drawn == list(series)
+
+
 def test_figure_refuses_nothing_and_what_does_not_fit(result):
     words = dict(xlabel="x", ylabel="y", caption="")
     for empty in ({}, {"digits": {}}):

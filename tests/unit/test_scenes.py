@@ -328,7 +328,7 @@ def test_fading_shows_the_median_of_every_number_of_steps(optimizer):
     curves = {line.get_label(): line for line in picture.figure.axes[0].lines}
     assert list(curves) == list(results.load("local_steps")["settings"]["arms"])
     for name, line in curves.items():
-        for steps, db in zip(line.get_xdata(), line.get_ydata()):
-            arm = saved[f"{optimizer}, {int(steps)} steps"][name]
+        for steps, db in zip(line.get_xdata(), line.get_ydata(), strict=True):
+            arm = saved[f"{optimizer}, {steps} steps"][name]
             assert db == pytest.approx(torch.tensor(scenes.decibels(arm)).quantile(0.5).item())
     assert optimizer in picture.caption
