@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
+from . import _training
 from ._errors import bad
 
 Tensors = dict[str, Tensor]
 Defense = Callable[[Tensors, torch.Generator], Tensors]
-Optimizer = Literal["sgd", "momentum", "adam"]
-OPTIMIZERS = ("sgd", "momentum", "adam")
+Optimizer, OPTIMIZERS = _training.Optimizer, _training.OPTIMIZERS
+check_training, local_training = _training.check_training, _training.local_training
 
 
 @dataclass(frozen=True)
@@ -154,63 +155,12 @@ def share_weights(
     g = gradient(model)
     W = local_training(
         lambda W, rows: g(W, x[rows], y[rows], buffers),
-        W_t, _minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
+        W_t, _training.minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
     )  # fmt: skip
     if defense is not None:
         moved = {name: W_t[name] - W[name] for name in W}
         W = {name: W_t[name] - d for name, d in _defended(moved, defense, x, seed).items()}
     return Leak(W_t, W, "weights", buffers, len(x))
-
-
-def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
-    """Raise ValueError for an unknown optimizer, and for settings that are given and not positive.
-
-    The settings are a learning rate and numbers of steps.
-    """
-    if optimizer not in OPTIMIZERS:
-        raise bad("optimizer", repr(optimizer), f"one of {', '.join(OPTIMIZERS)}")
-    for name, value in settings.items():
-        if value is not None and not value > 0:
-            raise bad(name, value, "a positive number")
-
-
-def local_training(
-    g: Callable[[Tensors, Tensor], Tensors],
-    W: Tensors,
-    batches: Iterable[Tensor],
-    *,
-    lr: float,
-    optimizer: Optimizer = "sgd",
-) -> Tensors:
-    """The weights after a step for each of the `batches`, with the gradient g(W, batch).
-
-        "sgd"       W <- W - lr g
-        "momentum"  v <- 0.9 v + g;  W <- W - lr v
-        "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
-                    W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
-
-    As `torch.optim` has them, but of tensors that can be differentiated, so that an attacker can
-    run the same steps on its guess.  Raises ValueError for another optimizer.
-    """
-    check_training(optimizer)
-    zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
-    m, v = zero, zero
-    for t, batch in enumerate(batches, start=1):
-        step = g(W, batch)
-        if optimizer == "momentum":
-            # v <- 0.9 v + g
-            step = v = {name: 0.9 * v[name] + d for name, d in step.items()}
-        elif optimizer == "adam":
-            # m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2
-            m = {name: 0.9 * m[name] + 0.1 * d for name, d in step.items()}
-            v = {name: 0.999 * v[name] + 0.001 * d.square() for name, d in step.items()}
-            # m^ / (sqrt(v^) + 1e-8)
-            step = {
-                name: m[name] / (1 - 0.9**t) / (_root(v[name] / (1 - 0.999**t)) + 1e-8)
-                for name in W
-            }
-        W = {name: W[name] - lr * d for name, d in step.items()}
-    return W
 
 
 def from_state_dicts(
@@ -407,23 +357,6 @@ def _defended(direction: Tensors, defense: Defense | None, x: Tensor, seed: int)
     if defense is None:
         return direction
     return defense(direction, torch.Generator(device=x.device).manual_seed(seed))
-
-
-def _minibatches(n: int, size: int, steps: int, seed: int):
-    """`steps` index sets of `size` of n images, reshuffled at each pass (none left out)."""
-    generator = torch.Generator().manual_seed(seed)
-    queue: list[Tensor] = []
-    for _ in range(steps):
-        if not queue:
-            order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
-            queue = list(order.split(size))
-        yield queue.pop(0)
-
-
-def _root(v: Tensor) -> Tensor:
-    """sqrt(v) whose derivative at 0 is 0, and not infinite."""
-    positive = v > 0
-    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)
 
 
 def _shapes(tensors: Tensors) -> dict[str, torch.Size]:

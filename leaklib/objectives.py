@@ -7,6 +7,7 @@ one problem's images (B, C, H, W) and returns a number.  Attacks batch both over
 import torch
 from torch import Tensor
 
+from ._training import root
 from .client import Tensors
 
 
@@ -84,9 +85,8 @@ def _one_over_norm(g: Tensors, names: Tensors) -> Tensor:
 
 
 def _norms(g: Tensors, names: Tensors) -> list[Tensor]:
-    """||g_l||_F of each tensor; the root of zero has no gradient, and is kept out of the graph."""
-    squares = (g[name].square().sum() for name in names)
-    return [torch.where(s > 0, torch.where(s > 0, s, 1.0).sqrt(), 0.0) for s in squares]
+    """||g_l||_F of each tensor."""
+    return [root(g[name].square().sum()) for name in names]
 
 
 def _inverse(n: Tensor) -> Tensor:
