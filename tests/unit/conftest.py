@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
 
 from leaklib import client, data
 
@@ -41,6 +42,24 @@ def share_each():
         )
 
     return share
+
+
+@pytest.fixture(scope="session")
+def weights_of_each():
+    """A stack: the weights that a client would send after its steps on each image alone."""
+
+    def send(model, x, y, lr, steps=1, optimizer="sgd"):
+        W, buffers = client.state(model)
+        g = client.gradient(model)
+
+        def trained(image, label):
+            step = lambda W, _: g(W, image[None], label[None], buffers)  # noqa: E731
+            return client.local_training(step, W, range(steps), lr=lr, optimizer=optimizer)
+
+        weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
+        return client.Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
+
+    return send
 
 
 class Residual(nn.Module):

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from torch.func import vmap
 
 from leaklib import analytic, client, metrics, models
 
@@ -61,19 +60,6 @@ def test_network_that_is_one_layer(small_digits):
 # --- weights that a client sends ----------------------------------------------------------------
 
 
-def weights_of_each(model, x, y, lr, steps=1, optimizer="sgd"):
-    """A stack: the weights that a client would send after its steps on each image alone."""
-    W, buffers = client.state(model)
-    g = client.gradient(model)
-
-    def trained(image, label):
-        step = lambda W, _: g(W, image[None], label[None], buffers)  # noqa: E731
-        return client.local_training(step, W, range(steps), lr=lr, optimizer=optimizer)
-
-    weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
-    return client.Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
-
-
 def quality(flat, x):
     """PSNR of inputs (..., 144) against images of the same number."""
     return metrics.psnr(flat.reshape(-1, 1, 12, 12), x.reshape(-1, 1, 12, 12))
@@ -95,7 +81,7 @@ def test_weights_of_one_sample_give_it_away_after_any_number_of_steps(
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 @pytest.mark.parametrize("lr", [1e-3, 1e-1])
-def test_weights_in_single_precision_are_enough(lr, optimizer, small_digits):
+def test_weights_in_single_precision_are_enough(lr, optimizer, small_digits, weights_of_each):
     x, y = small_digits
     for seed, steps in ((0, 1), (1, 5), (2, 20)):
         leak = weights_of_each(mlp(seed, torch.float32), x, y, lr, steps, optimizer)
@@ -103,7 +89,7 @@ def test_weights_in_single_precision_are_enough(lr, optimizer, small_digits):
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_adam_gives_something_else(steps, small_digits):
+def test_adam_gives_something_else(steps, small_digits, weights_of_each):
     """It divides each entry by its own size: about lr sign(g)."""
     x, y = small_digits
     for lr in (1e-1, 1e-3, 1e-5):
@@ -111,7 +97,7 @@ def test_adam_gives_something_else(steps, small_digits):
         assert quality(analytic.linear_input(leak), x).max() < 12
 
 
-def test_scale_of_the_weights_change_does_not_count(small_digits):
+def test_scale_of_the_weights_change_does_not_count(small_digits, weights_of_each):
     """An update that is a million times as small, in double precision."""
     x, y = small_digits[0][:3].double(), small_digits[1][:3]
     for lr in (1e1, 1e-1, 1e-7):
@@ -121,7 +107,9 @@ def test_scale_of_the_weights_change_does_not_count(small_digits):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 @pytest.mark.parametrize(("steps", "bound"), [(1, 28), (2, 24), (5, 18)])
-def test_image_that_rounding_hides_is_nan_and_never_another(steps, bound, optimizer, small_digits):
+def test_image_that_rounding_hides_is_nan_and_never_another(
+    steps, bound, optimizer, small_digits, weights_of_each
+):
     """Over learning rates from 0.1 to 1e-9, by four to a decade."""
     x, y = small_digits[0][:12], small_digits[1][:12]
     shares = []

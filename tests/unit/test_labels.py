@@ -114,19 +114,6 @@ def test_rule_reads_weights_too(small_digits):
 OPTIMIZERS = ["sgd", "momentum", "adam"]
 
 
-def weights_of_each(model, x, y, lr, steps, optimizer):
-    """A stack: the weights that a client would send after its steps on each image alone."""
-    W, buffers = client.state(model)
-    g = client.gradient(model)
-
-    def trained(image, label):
-        step = lambda W, _: g(W, image[None], label[None], buffers)  # noqa: E731
-        return client.local_training(step, W, range(steps), lr=lr, optimizer=optimizer)
-
-    weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
-    return client.Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
-
-
 def small_network(kind, seed):
     if kind == "mlp":
         activation = ("relu", "tanh")[seed % 2]
@@ -136,7 +123,9 @@ def small_network(kind, seed):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", ["mlp", "lenet"])
-def test_rule_reads_weights_after_any_number_of_steps(kind, optimizer, small_digits):
+def test_rule_reads_weights_after_any_number_of_steps(
+    kind, optimizer, small_digits, weights_of_each
+):
     """Adam too: it rescales each entry, and keeps its sign."""
     x, y = small_digits
     for seed in range(3):
@@ -148,7 +137,9 @@ def test_rule_reads_weights_after_any_number_of_steps(kind, optimizer, small_dig
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", ["mlp", "lenet"])
-def test_label_that_rounding_hides_is_undetermined_and_never_wrong(kind, optimizer, small_digits):
+def test_label_that_rounding_hides_is_undetermined_and_never_wrong(
+    kind, optimizer, small_digits, weights_of_each
+):
     x, y = small_digits
     hidden = []
     for seed, steps in itertools.product(range(2), (1, 5, 20)):
@@ -166,7 +157,7 @@ def test_label_that_rounding_hides_is_undetermined_and_never_wrong(kind, optimiz
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_label_is_never_wrong_where_a_trained_network_is_sure_of_it(bias):
+def test_label_is_never_wrong_where_a_trained_network_is_sure_of_it(bias, weights_of_each):
     """Entries far below 1, so that rounding reaches them sooner; without a bias by the rows."""
     x, y = data.load("digits", 500, size=12, seed=1)
     model = models.mlp(1, 12, hidden=(16,), activation="tanh", init="torch", seed=1)
