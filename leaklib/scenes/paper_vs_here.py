@@ -89,6 +89,7 @@ def steps_fade(optimizer: str = "sgd") -> Picture:
         {a: [statistics.median(decibels(c[a])) for c in cases.values()] for a in arms},
         xlabel="local steps",
         ylabel="PSNR in dB",
+        ylim=(5, 38),
         caption=f"The median of {n} images after steps of {optimizer} at a learning rate of "
         f"{lr:g}, by what the attacker takes them to be.",
     )
