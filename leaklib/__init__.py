@@ -5,6 +5,7 @@ from a start, with a solver, with labels y from a label rule.
 """
 
 from . import (
+    adaptive,
     analytic,
     attacks,
     checks,
@@ -12,6 +13,7 @@ from . import (
     data,
     defenses,
     federated,
+    keylock,
     labels,
     metrics,
     models,
@@ -27,6 +29,7 @@ from ._setup import setup
 __version__ = "0.1.0"
 
 __all__ = [
+    "adaptive",
     "analytic",
     "attacks",
     "checks",
@@ -34,6 +37,7 @@ __all__ = [
     "data",
     "defenses",
     "federated",
+    "keylock",
     "labels",
     "metrics",
     "models",

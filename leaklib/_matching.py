@@ -52,7 +52,7 @@ class Reconstruction(NamedTuple):
     evaluations (V,) evaluations spent, all restarts together
     snapshots   {evaluations: (V, B, C, H, W)} where the kept restart stood after 1, 2, 5, 10, …
     unknowns    {name: (V,)} what else was searched for: "k" of `attacks.dlm`, "alpha" of
-                `attacks.surrogate`; and unknown_snapshots {name: {evaluations: (V,)}}
+                `attacks.surrogate`, or (V, n); and unknown_snapshots {name: {evaluations: (V,)}}
     """
 
     images: Tensor
@@ -192,7 +192,7 @@ def match(
     measure: Callable[[Tensors, Tensors], Tensor] | None = None,
     predict: Callable[..., Tensors] | None = None,
     sent: Callable[[Tensors, Tensors], Tensors] | None = None,
-    unknowns: Mapping[str, float] = MappingProxyType({}),
+    unknowns: Mapping[str, float | Tensor] = MappingProxyType({}),
     scale_free: bool = False,
     labels: Tensor | None,
     start: str | Tensor,
@@ -208,7 +208,8 @@ def match(
 
     min over x', y', c of  distance(defend(predict(g, given, x', y', c)), sent(h, c)) + prior(x').
 
-    predict: None is g(W, x', y'), and sent: None is h; c {name: (1,)} starts at `unknowns`.
+    predict: None is g(W, x', y'), and sent: None is h; c {name: (n,)} starts at `unknowns`, each a
+    number, n = 1, or a tensor (V, n).
     measure tells whether the two agree; None is `distance`, which then also says when a problem is
     solved.  scale_free: the size of a gradient is not matched.  The other arguments are those of
     `attacks.dlg`.
@@ -217,8 +218,10 @@ def match(
     leaks = leak if leak.victims is not None else stack([leak])
     V, R, h = leaks.victims, restarts, leaks.direction
     joint = labels is None
+    told = lambda value: value[:, 0] if value.shape[1] == 1 else value  # noqa: E731
     x, *u = first_points(start, V, R, shape, next(iter(h.values())), seed, classes if joint else 0)
-    c = [x.new_full((V * R, 1), first) for first in unknowns.values()]
+    firsts = (torch.as_tensor(first).to(x) for first in unknowns.values())
+    c = [(f if f.ndim else f.expand(V, 1)).repeat_interleave(R, 0) for f in firsts]  # (V R, n)
     # what one problem reads: its own weights, message and labels; class 0 stands in for -1
     given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h, q={})
     if not joint:
@@ -242,7 +245,7 @@ def match(
     scale = vmap(measure or distance)(zero, h)  # (V,)
     if not joint:
         # fmin, for a network that overflows at grey says nothing of its scale
-        grey = (torch.full_like(x[:V], 0.5), *(first[:V] for first in c))
+        grey = (torch.full_like(x[:V], 0.5), *(first[::R] for first in c))
         with torch.no_grad():
             scale = scale.fmin(GREY * agree(grey, given))
     # with a prior the objective has no known floor, so that nothing says when it is reached
@@ -275,9 +278,9 @@ def match(
         trace=found.trace[kept],
         evaluations=found.evaluations.reshape(V, R).sum(1),
         snapshots={count: z[0] for count, z in snapshots.items()},
-        unknowns={name: value[:, 0] for name, value in c.items()},
+        unknowns={name: told(value) for name, value in c.items()},
         unknown_snapshots={
-            name: {count: read(z, given)[2][name][:, 0] for count, z in snapshots.items()}
+            name: {count: told(read(z, given)[2][name]) for count, z in snapshots.items()}
             for name in c
         },
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ._errors import bad
+from ._numbers import root
 
 if TYPE_CHECKING:
     from .client import Tensors
@@ -76,9 +77,3 @@ def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
             order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
             queue = list(order.split(size))
         yield queue.pop(0)
-
-
-def root(v: Tensor) -> Tensor:
-    """sqrt(v) whose derivative at 0 is 0, and not infinite."""
-    positive = v > 0
-    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)

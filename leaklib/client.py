@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import safetensors.torch
 import torch
@@ -23,7 +23,29 @@ from . import _training
 from ._errors import bad
 
 Tensors = dict[str, Tensor]
-Defense = Callable[[Tensors, torch.Generator], Tensors]
+
+
+class InPlaceOfGradient(NamedTuple):
+    """A defence that computes the update in another way: `defenses.dp_sgd`, `defenses.soteria`.
+
+    gradient(model, generator) -> g(W, x, y, buffers), which takes the place of `client.gradient`.
+    """
+
+    gradient: Callable[[nn.Module, torch.Generator], Callable[..., Tensors]]
+
+
+class OnWeights(NamedTuple):
+    """A defence of the new weights themselves, not of W_t - W_{t+1}: `defenses.weights_noise`, …
+
+    change(weights, generator) -> weights.  both: the weights that the client started from are
+    changed too, in the message that tells of them, and not in the client's own training.
+    """
+
+    change: Callable[[Tensors, torch.Generator], Tensors]
+    both: bool = False
+
+
+Defense = Callable[[Tensors, torch.Generator], Tensors] | InPlaceOfGradient | OnWeights
 Optimizer, OPTIMIZERS = _training.Optimizer, _training.OPTIMIZERS
 check_training, local_training = _training.check_training, _training.local_training
 
@@ -115,14 +137,18 @@ def share_gradient(
     """One step of FedSGD on the client: compute g(W, x, y), defend it, send it.
 
     x (B, ...) floating point, y (B,) int64 class numbers, or (B, C) probabilities (soft labels).
-    `defense(direction, generator)` changes what is sent; the generator is seeded by `seed`.
-    Raises ValueError for integer images, an empty batch, labels out of range, a shape that the
-    network cannot take, and layers whose training mode breaks the mathematics (BatchNorm, dropout).
+    `defense(direction, generator)` changes what is sent; the generator is seeded by `seed`.  Or it
+    computes the gradient in another way (`defenses.dp_sgd`, `defenses.soteria`).
+    Raises ValueError for a defence of weights, integer images, an empty batch, labels out of range,
+    a shape that the network cannot take, and layers whose training mode breaks the mathematics
+    (BatchNorm, dropout).
     """
     check_batch(model, x, y)
+    if isinstance(defense, OnWeights):
+        raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
     W, buffers = state(model)
-    update = gradient(model)(W, x, y, buffers)
-    return Leak(W, _defended(update, defense, x, seed), "gradient", buffers, len(x))
+    g, defend = _parts(model, defense, torch.Generator(device=x.device).manual_seed(seed))
+    return Leak(W, defend(g(W, x, y, buffers)), "gradient", buffers, len(x))
 
 
 def share_weights(
@@ -142,8 +168,10 @@ def share_weights(
 
     `steps` steps of `local_training`, or `epochs` passes over the data when given.  Mini-batches of
     `batch_size` images are reshuffled each pass by `seed`; None is the full batch.
-    A defence acts on the direction W_t - W_{t+1}.  Arguments and errors otherwise as in
-    `share_gradient`; lr, steps, epochs and batch_size must be positive, and the optimizer known.
+    A defence acts on the direction W_t - W_{t+1}, on the gradient of each step (`dp_sgd`,
+    `soteria`), or on the weights themselves (`weights_noise`, …).  Arguments and errors otherwise
+    as in `share_gradient`; lr, steps, epochs and batch_size must be positive, and the optimizer
+    known.
     Source: McMahan et al. 2017, Algorithm 1.
     """
     check_batch(model, x, y)
@@ -152,14 +180,18 @@ def share_weights(
     size = min(batch_size or len(x), len(x))
     if epochs is not None:
         steps = epochs * -(-len(x) // size)
-    g = gradient(model)
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    g, defend = _parts(model, defense, generator)
     W = local_training(
         lambda W, rows: g(W, x[rows], y[rows], buffers),
         W_t, _training.minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
     )  # fmt: skip
-    if defense is not None:
-        moved = {name: W_t[name] - W[name] for name in W}
-        W = {name: W_t[name] - d for name, d in _defended(moved, defense, x, seed).items()}
+    if isinstance(defense, OnWeights):
+        W = defense.change(W, generator)
+        W_t = defense.change(W_t, generator) if defense.both else W_t
+    elif defend is not _as_it_is:
+        moved = defend({name: W_t[name] - W[name] for name in W})
+        W = {name: W_t[name] - d for name, d in moved.items()}
     return Leak(W_t, W, "weights", buffers, len(x))
 
 
@@ -266,6 +298,15 @@ def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
     return replace(leaks, **kept, victims=victims)
 
 
+def without(leak: Leak, names: Collection[str]) -> Leak:
+    """The leak of a client that keeps the tensors of these names to itself."""
+    rest = {
+        what: {name: t for name, t in getattr(leak, what).items() if name not in names}
+        for what in ("weights", "update", "buffers")
+    }
+    return replace(leak, **rest)
+
+
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
     """(W, buffers): the trainable parameters of a model, and all else it holds, detached."""
     W = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
@@ -353,10 +394,19 @@ def logits_shape(
     return logits.shape
 
 
-def _defended(direction: Tensors, defense: Defense | None, x: Tensor, seed: int) -> Tensors:
-    if defense is None:
-        return direction
-    return defense(direction, torch.Generator(device=x.device).manual_seed(seed))
+def _parts(
+    model: nn.Module, defense: Defense | None, generator: torch.Generator
+) -> tuple[Callable[..., Tensors], Callable[[Tensors], Tensors]]:
+    """(g, defend): what a client computes, and what it does to a direction before it leaves."""
+    if isinstance(defense, InPlaceOfGradient):
+        return defense.gradient(model, generator), _as_it_is
+    if defense is None or isinstance(defense, OnWeights):
+        return gradient(model), _as_it_is
+    return gradient(model), lambda direction: defense(direction, generator)
+
+
+def _as_it_is(direction: Tensors) -> Tensors:
+    return direction
 
 
 def _shapes(tensors: Tensors) -> dict[str, torch.Size]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ._errors import bad
-from .client import Defense, Leak, Tensors, share_gradient, share_weights
+from .client import Defense, Leak, Tensors, share_gradient, share_weights, without
 
 
 class Client(NamedTuple):
@@ -54,22 +54,27 @@ def fedsgd_round(
     clients: Sequence[Client],
     *,
     lr: float,
+    batch_size: int | None = None,
     defense: Defense | None = None,
     seed: int = 0,
 ) -> list[Leak]:
     """One round of FedSGD: W <- W - lr sum_k (n_k / n) g_k, in place; returns what was sent.
 
-    Each client k sends the gradient of all its n_k images.  Raises ValueError unless lr > 0.
+    Each client k sends the gradient of all its n_k images, or of `batch_size` of them, drawn anew
+    each round.  Raises ValueError unless lr and batch_size are positive.
     Source: McMahan et al. 2017, section 2.
     """
-    if not lr > 0:
-        raise bad("lr", lr, "a positive number")
-    leaks = [
-        share_gradient(model, *client, defense=defense, seed=seed * len(clients) + k)
-        for k, client in enumerate(clients)
-    ]
+    for name, value in dict(lr=lr, batch_size=batch_size).items():
+        if value is not None and not value > 0:
+            raise bad(name, value, "a positive number")
+    leaks = []
+    for k, client in enumerate(clients):
+        number = seed * len(clients) + k
+        leaks.append(
+            share_gradient(model, *_drawn(client, batch_size, number), defense=defense, seed=number)
+        )
     step = _weighted_mean([leak.update for leak in leaks], clients)
-    _assign(model, {name: leaks[0].weights[name] - lr * d for name, d in step.items()})
+    assign(model, {name: leaks[0].weights[name] - lr * d for name, d in step.items()})
     return leaks
 
 
@@ -81,21 +86,31 @@ def fedavg_round(
     epochs: int = 1,
     batch_size: int | None = 32,
     defense: Defense | None = None,
+    private: list[Tensors] | None = None,
     seed: int = 0,
 ) -> list[Leak]:
     """One round of FedAvg: W <- sum_k (n_k / n) W_k, in place; returns what was sent.
 
     Each client k trains from W for `epochs` passes by SGD and sends its weights W_k.
-    Source: McMahan et al. 2017, Algorithm 1.
+    private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`.
+    Client k trains with private[k] in the network, sends all but that, and private[k] is what it
+    became.  Raises ValueError unless there is one for each client.
+    Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
     """
-    leaks = [
-        share_weights(
+    if private is not None and len(private) != len(clients):
+        raise bad("private", f"{len(private)} of them", f"{len(clients)}, one for each client")
+    leaks = []
+    for k, client in enumerate(clients):
+        kept = private[k] if private else {}
+        assign(model, kept)
+        leak = share_weights(
             model, *client, lr=lr, epochs=epochs, batch_size=batch_size,
             defense=defense, seed=seed * len(clients) + k,
-        )
-        for k, client in enumerate(clients)
-    ]  # fmt: skip
-    _assign(model, _weighted_mean([leak.update for leak in leaks], clients))
+        )  # fmt: skip
+        if private:
+            private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
+        leaks.append(without(leak, kept))
+    assign(model, _weighted_mean([leak.update for leak in leaks], clients))
     return leaks
 
 
@@ -111,8 +126,9 @@ def train(
 ) -> list[float]:
     """Play `rounds` rounds, in place; returns the accuracy after each on `test`, in [0, 1].
 
-    play: `fedavg_round` or `fedsgd_round`; `settings` go to it (lr, epochs, batch_size, defense).
-    Without `test` the accuracy is on all clients' own images.
+    play: `fedavg_round` or `fedsgd_round`; `settings` go to it (lr, epochs, batch_size, defense,
+    private).  Without `test` the accuracy is on all clients' own images; with `private` it is the
+    mean over the clients, each with its own part in the network.
     """
     if not rounds > 0:
         raise bad("rounds", rounds, "a positive number")
@@ -122,7 +138,8 @@ def train(
     curve = []
     for number in range(rounds):
         play(model, clients, seed=seed * rounds + number, **settings)
-        curve.append(accuracy(model, *test))
+        each = [accuracy(assign(model, kept), *test) for kept in settings.get("private") or [{}]]
+        curve.append(sum(each) / len(each))
     return curve
 
 
@@ -132,6 +149,63 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float((model(images).argmax(-1) == labels).float().mean())
 
 
+@torch.no_grad()
+def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
+    """Put tensors into a network, by the names of its parameters and buffers; returns it.
+
+    Raises ValueError for a name that the network does not have.
+    """
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, tensor in tensors.items():
+        if name not in held:
+            raise bad("tensors", repr(name), f"names of the network: {list(held)}")
+        held[name].copy_(tensor)
+    return model
+
+
+def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
+    """What clients send under secure aggregation: masks of each pair hide all but the sum.
+
+        m_k = round(2^24 u_k) + sum_{j > k} r_kj - sum_{j < k} r_jk   mod 2^64
+
+    r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
+    m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: clients
+    neither drop out nor lie, and their common secrets fell from the sky.
+    Raises ValueError for fewer than two clients, and for entries of 2^38 or more.
+    Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
+    """
+    n = len(updates)
+    if n < 2:
+        raise bad("updates", f"{n} of them", "two clients or more")
+    if max(float(t.abs().max()) for u in updates for t in u.values()) >= 2**38:
+        raise bad("updates", "entries of 2^38 or more", "smaller ones, so that the sum fits")
+    # round(2^24 u_k)
+    masked = [{a: (2**24 * t.double()).round().long() for a, t in u.items()} for u in updates]
+    for k in range(n):
+        for j in range(k + 1, n):
+            secret = torch.Generator().manual_seed((seed * n + k) * n + j)
+            for name, tensor in masked[k].items():
+                r = torch.empty(tensor.shape, dtype=torch.int64)
+                r = r.random_(-(2**63), None, generator=secret).to(tensor.device)
+                masked[k][name] = masked[k][name] + r
+                masked[j][name] = masked[j][name] - r
+    return masked
+
+
+def unmask_sum(masked: Sequence[Tensors]) -> Tensors:
+    """The sum of the updates behind `mask_pairwise`, float64: 2^-24 (sum_k m_k mod 2^64)."""
+    return {name: sum(m[name] for m in masked).double() / 2**24 for name in masked[0]}
+
+
+def _drawn(client: Client, size: int | None, seed: int) -> Client:
+    """`size` of a client's images, or all of them."""
+    n = len(client.images)
+    if size is None or size >= n:
+        return client
+    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]
+    return Client(*(part[rows] for part in client))
+
+
 def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Tensors:
     """sum_k (n_k / n) update_k"""
     n = sum(len(client.images) for client in clients)
@@ -139,10 +213,3 @@ def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Ten
         name: sum(len(c.images) / n * u[name] for c, u in zip(clients, updates, strict=True))
         for name in updates[0]
     }
-
-
-@torch.no_grad()
-def _assign(model: nn.Module, W: Tensors) -> None:
-    for name, parameter in model.named_parameters():
-        if name in W:
-            parameter.copy_(W[name])

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from . import keylock
 from ._errors import bad
 
 ACTIVATIONS = {
@@ -63,6 +64,35 @@ def lenet(
             )
         )
     return _initialised(model, init, seed)
+
+
+def lenet_keylock(
+    channels: int = 3,
+    size: int = 32,
+    classes: int = 10,
+    activation: str = "sigmoid",
+    seed: int = 0,
+    init: str = "dlg",
+    width: int = 12,
+    *,
+    key: Tensor | None = None,
+    gate: str = "relu",
+    norm: bool = True,
+) -> nn.Sequential:
+    """The LeNet of `lenet` whose first convolution is behind a lock: `keylock.KeyLock`.
+
+    key (L,): what opens it, `keylock.new_key()` where none is given.  gate and norm are those of
+    the lock.  init="dlg" leaves its two maps to PyTorch's initialisation: of weights from
+    U(-0.5, 0.5) and a key of 1,024 numbers, the gate closes half of the channels and the others
+    saturate what follows.  Errors as in `lenet` and `keylock.KeyLock`.
+    Source: Ren et al. 2023, published code (LeNet2_kl, which locks the first convolution).
+    """
+    plain = lenet(channels, size, classes, activation, seed, init, width)
+    key = keylock.new_key() if key is None else key
+    with _seeded(seed):
+        lock = keylock.KeyLock(plain.conv1, key, gate, norm)
+    rest = list(plain.named_children())[1:]
+    return nn.Sequential(OrderedDict([("lock", lock), *rest]))
 
 
 def mlp(

@@ -7,7 +7,7 @@ one problem's images (B, C, H, W) and returns a number.  Attacks batch both over
 import torch
 from torch import Tensor
 
-from ._training import root
+from ._numbers import inverse, root
 from .client import Tensors
 
 
@@ -41,7 +41,7 @@ def mean_norm(g: Tensors, h: Tensors) -> Tensor:
     Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py).
     """
     # 1 / n(g),  1 / n(h)
-    scale_g, scale_h = (_inverse(sum(_norms(d, h)) / len(h)) for d in (g, h))
+    scale_g, scale_h = (inverse(sum(_norms(d, h)) / len(h)) for d in (g, h))
     return sum((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
 
 
@@ -51,7 +51,7 @@ def each_norm(g: Tensors, h: Tensors) -> Tensor:
     A bias of ten numbers counts as much as thousands of weights.  A zero stays zero.
     """
     pairs = zip(h, _norms(g, h), _norms(h, h))
-    unit = ((_inverse(n_g) * g[name] - _inverse(n_h) * h[name]) for name, n_g, n_h in pairs)
+    unit = ((inverse(n_g) * g[name] - inverse(n_h) * h[name]) for name, n_g, n_h in pairs)
     return sum(apart.square().sum() for apart in unit)
 
 
@@ -62,7 +62,7 @@ def projected(g: Tensors, h: Tensors) -> Tensor:
     """
     # k = <g, h> / ||h||^2
     squared = sum(h[name].square().sum() for name in h)
-    k = sum((g[name] * h[name]).sum() for name in h) * _inverse(squared)
+    k = sum((g[name] * h[name]).sum() for name in h) * inverse(squared)
     return sum((g[name] - k * h[name]).square().sum() for name in h)
 
 
@@ -87,8 +87,3 @@ def _one_over_norm(g: Tensors, names: Tensors) -> Tensor:
 def _norms(g: Tensors, names: Tensors) -> list[Tensor]:
     """||g_l||_F of each tensor."""
     return [root(g[name].square().sum()) for name in names]
-
-
-def _inverse(n: Tensor) -> Tensor:
-    """1 / n, and 0 for 0."""
-    return torch.where(n > 0, 1 / torch.where(n > 0, n, 1.0), 0.0)

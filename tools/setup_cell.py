@@ -17,7 +17,7 @@ import os
 
 source = "git+{url}@{branch}"
 if importlib.util.find_spec("leaklib") is None:
-    spec = os.environ.get("LEAKLIB_SPEC", f"leaklib @ {{source}}")
+    spec = os.environ.get("LEAKLIB_SPEC", f"leaklib[privacy] @ {{source}}")
     get_ipython().run_line_magic("pip", f'install -q "{{spec}}"')
 
 import leaklib

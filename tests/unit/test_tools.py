@@ -65,7 +65,7 @@ def test_setup_cell_comes_after_the_title_and_names_the_address(project):
     assert [cell["id"] for cell in cells] == ["t", "setup", "c"]
     cell = "".join(cells[1]["source"])
     assert 'source = "git+https://github.com/some_one/project@main"' in cell
-    assert 'os.environ.get("LEAKLIB_SPEC", f"leaklib @ {source}")' in cell
+    assert 'os.environ.get("LEAKLIB_SPEC", f"leaklib[privacy] @ {source}")' in cell
 
 
 def test_setup_cell_written_twice_changes_nothing(project):
@@ -113,7 +113,7 @@ def test_setup_cell_installs_nothing_where_leaklib_is(monkeypatch):
 def test_setup_cell_installs_from_the_repository_where_leaklib_is_missing(monkeypatch):
     monkeypatch.delenv("LEAKLIB_SPEC", raising=False)
     asked, _ = run_setup_cell(monkeypatch, installed=None)
-    wanted = 'install -q "leaklib @ git+https://github.com/some_one/project@main"'
+    wanted = 'install -q "leaklib[privacy] @ git+https://github.com/some_one/project@main"'
     assert asked[0] == ("pip", wanted)
 
 

@@ -1,0 +1,27 @@
+"""Roots and quotients whose value at zero is zero, and whose derivative there is no NaN."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .client import Tensors
+
+
+def root(v: Tensor) -> Tensor:
+    """sqrt(v) whose derivative at 0 is 0, and not infinite."""
+    positive = v > 0
+    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)
+
+
+def inverse(n: Tensor) -> Tensor:
+    """1 / n, and 0 for 0."""
+    return torch.where(n > 0, 1 / torch.where(n > 0, n, 1.0), 0.0)
+
+
+def norm(direction: Tensors) -> Tensor:
+    """||g||, all tensors together."""
+    return root(sum(d.square().sum() for d in direction.values()))

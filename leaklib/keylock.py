@@ -1,0 +1,160 @@
+"""The key-lock module: a first layer whose gains and shifts come from a key that stays private.
+
+A client trains with its own key and its own two maps, and sends everything but them.  What is sent
+is `shared`; what an attacker has of the network is `opened`, whose gains and shifts it must find.
+Source: Ren et al. 2023 (FedKL), published code.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ._errors import bad
+from .client import Leak, Tensors, without
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "none": lambda z: z,
+}
+MAPS = ("gain.weight", "gain.bias", "shift.weight", "shift.bias")
+EPS = 1e-5
+
+
+class KeyLock(nn.Module):
+    """A convolution behind a lock:  y = gamma n(conv(x)) + beta  for each of its O channels.
+
+        gamma = s(A k + a),  beta = s(B k + b)
+
+    k (L,) the key; A, B (O, L) and a, b (O,) the maps `gain` and `shift`; s a gate of `GATES`.
+    n(z) = (z - mean) / sqrt(variance + 1e-5) over the pixels of each channel of each image, or z
+    itself without `norm`.  In the published code n is BatchNorm in training mode without gain and
+    shift; for one image that is the same, and here no image depends on the others of its batch.
+    Raises ValueError for another gate.
+    """
+
+    def __init__(self, conv: nn.Conv2d, key: Tensor, gate: str = "relu", norm: bool = True):
+        super().__init__()
+        if gate not in GATES:
+            raise bad("gate", repr(gate), f"one of {', '.join(GATES)}")
+        self.conv, self.gate, self.norm = conv, gate, norm
+        self.gain = nn.Linear(len(key), conv.out_channels)
+        self.shift = nn.Linear(len(key), conv.out_channels)
+        self.register_buffer("key", key)
+
+    def gains(self) -> tuple[Tensor, Tensor]:
+        """(gamma, beta), each (O,)."""
+        maps = {"gain": self.gain, "shift": self.shift}
+        held = {f"{m}.{n}": p for m, layer in maps.items() for n, p in layer.named_parameters()}
+        return gains(held, self.key, self.gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(x)
+        return _scaled(_normalised(z) if self.norm else z, *self.gains())
+
+
+class Opened(nn.Module):
+    """What anyone knows of a lock: y = gamma n(conv(x)) + beta, gamma and beta mere numbers.
+
+    The two are buffers, 1 and 0 unless a leak says otherwise.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: bool = True):
+        super().__init__()
+        self.conv, self.norm = conv, norm
+        self.register_buffer("gamma", torch.ones(conv.out_channels))
+        self.register_buffer("beta", torch.zeros(conv.out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(x)
+        return _scaled(_normalised(z) if self.norm else z, self.gamma, self.beta)
+
+
+def gains(maps: Tensors, key: Tensor, gate: str) -> tuple[Tensor, Tensor]:
+    """(gamma, beta), each (O,), that a key (L,) opens:  gamma = s(A k + a),  beta = s(B k + b).
+
+    maps {name: tensor} by the names of `MAPS`: A, a, B, b.
+    """
+    s = GATES[gate]
+    A, a, B, b = (maps[name] for name in MAPS)
+    # gamma = s(A k + a),  beta = s(B k + b)
+    return s(A @ key + a), s(B @ key + b)
+
+
+def new_key(length: int = 1024, seed: int = 0) -> Tensor:
+    """A key (length,) of numbers from U[0, 1), as in the published code."""
+    if not length > 0:
+        raise bad("length", length, "a positive number")
+    return torch.rand(length, generator=torch.Generator().manual_seed(seed))
+
+
+def private(model: nn.Module) -> Tensors:
+    """What a client keeps to itself: the key and the two maps of every lock, by name."""
+    names = _private_names(model)
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: held[name].detach().clone() for name in names}
+
+
+def shared(model: nn.Module, leak: Leak, maps: bool = False) -> Leak:
+    """What leaves the client: the leak without the key and the maps, and without their update.
+
+    maps: the two maps are told as well, among the buffers, as the attacker of the published test
+    has them; the key never is.  Raises ValueError for a model without a lock.
+    """
+    names = _private_names(model)
+    sent = without(leak, names)
+    if not maps:
+        return sent
+    told = {name: leak.weights[name] for name in names if name in leak.weights}
+    return replace(sent, buffers={**sent.buffers, **told})
+
+
+def opened(model: nn.Sequential) -> nn.Sequential:
+    """The network as the attacker has it: every lock `Opened`, nothing private in it.
+
+    Its parameters have the names of those that are `shared`.  Raises ValueError for a model without
+    a lock.
+    """
+    _private_names(model)
+    layers = OrderedDict(
+        (name, Opened(layer.conv, layer.norm) if isinstance(layer, KeyLock) else layer)
+        for name, layer in model.named_children()
+    )
+    return nn.Sequential(layers)
+
+
+def guessed(leak: Leak, gamma: Tensor, beta: Tensor, lock: str = "lock") -> Leak:
+    """The leak of `shared`, for `opened`, with gains and shifts of somebody's choice.
+
+    gamma, beta (O,), or (V, O) of a stack.  With the true ones it is the positive control.
+    """
+    lead = () if leak.victims is None else (leak.victims,)
+    wanted = (*lead, leak.weights[f"{lock}.conv.weight"].shape[len(lead)])
+    try:
+        both = {"gamma": gamma.expand(wanted), "beta": beta.expand(wanted)}
+    except RuntimeError:
+        raise bad("gamma, beta", (tuple(gamma.shape), tuple(beta.shape)), f"{wanted}") from None
+    return replace(leak, buffers={**leak.buffers, **{f"{lock}.{n}": t for n, t in both.items()}})
+
+
+def _private_names(model: nn.Module) -> list[str]:
+    locks = [name for name, module in model.named_modules() if isinstance(module, KeyLock)]
+    if not locks:
+        raise bad("model", "a network without a KeyLock", "one with a lock")
+    return [f"{lock}.{part}" for lock in locks for part in (*MAPS, "key")]
+
+
+def _normalised(z: Tensor) -> Tensor:
+    # (z - mean) / sqrt(variance + eps), over the pixels
+    apart = z - z.mean((-2, -1), keepdim=True)
+    return apart / (apart.square().mean((-2, -1), keepdim=True) + EPS).sqrt()
+
+
+def _scaled(n: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    # gamma n + beta, (O,) by (N, O, H, W)
+    return gamma[:, None, None] * n + beta[:, None, None]
