@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +91,8 @@ def new_key(length: int = 1024, seed: int = 0) -> Tensor:
     """A key (length,) of numbers from U[0, 1), as in the published code."""
     if not length > 0:
         raise bad("length", length, "a positive number")
-    return torch.rand(length, generator=torch.Generator().manual_seed(seed))
+    # not from PyTorch's stream: with one seed the maps are drawn from it too, and A k would be huge
+    return torch.from_numpy(np.random.default_rng(seed).random(length, dtype=np.float32))
 
 
 def private(model: nn.Module) -> Tensors:
