@@ -1,0 +1,220 @@
+"""The key-lock module: what leaks, in every control, and its accuracy (half an hour on 2 cores).
+
+    python experiments/keylock.py [--images N] [--sets mnist cifar10 …] [--chunk 20]
+                                  [--workers 2] [--fresh]
+
+A sigmoid LeNet with DLG's weights whose first convolution is behind a lock, or is not; one image,
+300 evaluations from grey, label told.  Four attackers: with the true gains and shifts (the positive
+control, without which nothing is said of the key), with a guess of them, with nothing known
+(`adaptive.keylock` from that guess), and the published test's, who owns the two maps and searches
+the key.  The guess is the mean of what 200 other keys and maps give.
+The sets "… trained" have the accuracy of 5 clients after 15 rounds of FedAvg, each with its own key
+and maps; then with another client's, with a random key for the own maps, with a key and maps drawn
+anew, and with zeros, as the published code tests it.  One entry is a seed.
+Normalisation is over the pixels of each image: in the published code, for one image, the same.
+Writes experiments/results/keylock.json after every chunk; started again, it goes on from there.
+Claim: Ren et al. 2023.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from _experiment import RESULTS, Set, command_line
+from leaklib import adaptive, attacks, client, data, federated, keylock, metrics, models
+
+IMAGES, SEEDS = 20, 3
+EVALUATIONS, ROUNDS, CLIENTS = 300, 15, 5
+LEARNING_RATES = {"mnist": 0.3, "cifar10": 0.1, "digits": 0.3}
+TRAINED_ON = {
+    "mnist": ("mnist", 2000),
+    "cifar10": ("cifar10_train", 3800),
+    "digits": ("digits", 1500),
+}
+
+
+class Lock(NamedTuple):
+    """A kind of lock; `wide` draws its maps from U(-0.5, 0.5) too, as the published test does."""
+
+    gate: str
+    norm: bool
+    wide: bool = False
+
+
+ARMS: dict[str, Lock | None] = {
+    "no lock": None,
+    "normalisation alone": Lock("relu", True),
+    "published lock": Lock("relu", True),
+    "published lock, wide maps": Lock("relu", True, wide=True),
+    "sigmoid lock": Lock("sigmoid", True),
+    "sigmoid lock, no normalisation": Lock("sigmoid", False),
+}
+
+
+def victims(name: str, count: int) -> Set:
+    """The images that are attacked."""
+    return Set(*data.load(name, count, seed=0), classes=10)
+
+
+def pupils(name: str, count: int) -> Set:
+    """The images that clients train on."""
+    name, number = TRAINED_ON[name.removesuffix(" trained")]
+    return Set(*(part[:number] for part in shuffled(name)), classes=10)
+
+
+def shuffled(name: str) -> tuple[Tensor, Tensor]:
+    """All of a set, in an order in which the first ones may be trained on and the last tested."""
+    return data.load(name, len(data.load(name)[1]), seed=0)
+
+
+SETS = {
+    **dict.fromkeys(LEARNING_RATES, victims),
+    **{f"{name} trained": pupils for name in LEARNING_RATES},
+}
+
+
+def network(name: str, lock: Lock | None, seed: int, key: int) -> nn.Sequential:
+    size = {"mnist": (1, 28), "cifar10": (3, 32), "digits": (1, 28)}[name]
+    if lock is None:
+        return models.lenet(*size, seed=seed)
+    model = models.lenet_keylock(
+        *size, seed=seed, key=keylock.new_key(seed=key), gate=lock.gate, norm=lock.norm
+    )
+    if lock.wide:
+        for place, layer in enumerate((model.lock.gain, model.lock.shift)):
+            models.init_uniform(layer, 0.5, seed=2 * seed + place)
+    return model
+
+
+@cache
+def usual_gains(name: str, lock: Lock) -> tuple[Tensor, Tensor]:
+    """The mean gamma and beta (O,) of 200 other locks: an attacker's guess."""
+    with torch.no_grad():
+        drawn = [network(name, lock, 10_000 + i, 10_000 + i).lock.gains() for i in range(200)]
+    gamma, beta = (torch.stack(part).mean() for part in zip(*drawn))
+    channels = len(drawn[0][0])
+    return gamma.expand(channels), beta.expand(channels)
+
+
+def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
+    """What is kept of an arm: one entry for each image."""
+    x, y = (part[rows.start : rows.stop] for part in private[:2])
+    lock, shape = ARMS[arm], (1, *x.shape[1:])
+    # the key has nothing to do with the network's seed
+    nets = [network(name, lock, i, 1000 + i) for i in rows]
+    settings = dict(labels=y[:, None], steps=EVALUATIONS)
+    found = {}
+
+    def keep(who: str, out: attacks.Reconstruction) -> None:
+        found[f"{who}_mse"] = metrics.mse(out.images, x).tolist()
+        found[f"{who}_ssim"] = metrics.ssim(out.images, x).tolist()
+        if out.unknowns.get("gamma") is not None:
+            found["gamma_error"] = (out.unknowns["gamma"] - gamma).abs().mean(1).tolist()
+
+    one = [slice(j, j + 1) for j in range(len(x))]
+    if lock is None:
+        leak = client.stack(client.share_gradient(n, x[s], y[s]) for n, s in zip(nets, one))
+        keep("true", attacks.idlg(nets[0], leak, shape, **settings))
+        return _filled(found, len(x))
+    opened = [keylock.opened(net) for net in nets]
+    if arm == "normalisation alone":
+        leak = client.stack(client.share_gradient(n, x[s], y[s]) for n, s in zip(opened, one))
+        keep("true", attacks.idlg(opened[0], leak, shape, **settings))
+        return _filled(found, len(x))
+    sent = [client.share_gradient(n, x[s], y[s]) for n, s in zip(nets, one)]
+    leak = client.stack(keylock.shared(n, message) for n, message in zip(nets, sent))
+    told = client.stack(keylock.shared(n, message, maps=True) for n, message in zip(nets, sent))
+    with torch.no_grad():
+        gamma, beta = (torch.stack(g) for g in zip(*(net.lock.gains() for net in nets)))
+    usual = usual_gains(name, lock)
+    keep("true", attacks.idlg(opened[0], keylock.guessed(leak, gamma, beta), shape, **settings))
+    guess = keylock.guessed(leak, *usual)
+    keep("guess", attacks.idlg(opened[0], guess, shape, **settings))
+    keep("nothing", adaptive.keylock(opened[0], guess, shape, **settings))
+    keep(
+        "key",
+        adaptive.keylock(
+            opened[0], keylock.guessed(told, *usual), shape,
+            search="key", gate=lock.gate, **settings,
+        ),
+    )  # fmt: skip
+    return found
+
+
+def _filled(found: dict[str, list], n: int) -> dict[str, list]:
+    """The columns of attackers that an arm does not have, empty."""
+    columns = [f"{who}_{what}" for who in ("guess", "nothing", "key") for what in ("mse", "ssim")]
+    return {**found, **{name: [None] * n for name in (*columns, "gamma_error")}}
+
+
+def trained(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
+    """The accuracy after training, with every private part that one might try; one entry a seed."""
+    seen = 0 if name == "cifar10" else len(private.images)
+    test = federated.Client(*(part[seen:] for part in shuffled(name)))
+    lock = ARMS[arm]
+    columns: dict[str, list] = {w: [] for w in ("own", "another", "random_key", "fresh", "zeros")}
+    for seed in rows:
+        clients = federated.split(*private[:2], CLIENTS, seed=seed)
+        model = network(name, lock, seed, 0)
+        kept = None
+        if arm == "normalisation alone":
+            model = keylock.opened(model)
+        elif lock is not None:
+            keys = [keylock.new_key(seed=100 * seed + k) for k in range(CLIENTS)]
+            kept = [{**keylock.private(model), "lock.key": key} for key in keys]
+        for number in range(ROUNDS):
+            federated.fedavg_round(
+                model, clients, lr=LEARNING_RATES[name], private=kept, seed=seed * ROUNDS + number
+            )
+        tried = {"own": [{}]}
+        if kept is not None:
+            anew = keylock.private(network(name, lock, 500 + seed, 500 + seed))
+            tried = {
+                "own": kept,
+                "another": kept[1:] + kept[:1],
+                "random_key": [{**part, "lock.key": anew["lock.key"]} for part in kept],
+                "fresh": [anew],
+                "zeros": [{n: torch.zeros_like(t) for n, t in kept[0].items()}],
+            }
+        for which, entries in columns.items():
+            scores = [
+                federated.accuracy(federated.assign(model, part), *test)
+                for part in tried.get(which, [])
+            ]
+            entries.append(sum(scores) / len(scores) if scores else None)
+    return columns
+
+
+@cache
+def private_of(case: str, count: int) -> Set:
+    return SETS[case](case, count)
+
+
+def work(count: int, case: str, arm: str, rows: range) -> dict[str, list]:
+    """What one process does at a time: one arm against some images of a set, or with some seeds."""
+    name = case.removesuffix(" trained")
+    return (attacked if name == case else trained)(name, arm, private_of(case, count), rows)
+
+
+def main(
+    arguments: Sequence[str] | None = None, path: Path = RESULTS / "keylock.json"
+) -> str | None:
+    """Run, or go on; returns what is wrong, if anything."""
+    if arguments is None and len(sys.argv) == 1:
+        arguments = ["--sets", *(s for s in SETS if not s.startswith("digits"))]
+    images = {name: SEEDS if name.endswith("trained") else IMAGES for name in SETS}
+    return command_line(
+        __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=images, chunk=20,
+        settings=dict(
+            evaluations=EVALUATIONS, rounds=ROUNDS, clients=CLIENTS, learning_rates=LEARNING_RATES
+        ),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
