@@ -16,3 +16,7 @@ from .chapter_8 import exercise_8_1, exercise_8_2, exercise_8_3
 from .chapter_9 import exercise_9_1, exercise_9_2, exercise_9_3
 from .chapter_10 import exercise_10_1, exercise_10_2, exercise_10_3
 from .chapter_11 import exercise_11_1, exercise_11_2, exercise_11_3
+from .chapter_12 import exercise_12_1, exercise_12_2, exercise_12_3
+from .chapter_13 import exercise_13_1, exercise_13_2, exercise_13_3
+from .chapter_14 import exercise_14_1, exercise_14_2, exercise_14_3
+from .chapter_15 import exercise_15_1, exercise_15_2, exercise_15_3

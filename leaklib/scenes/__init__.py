@@ -50,5 +50,45 @@ from .chapter_11 import (
     local_steps,
     middles,
 )
+from .chapter_12 import (
+    KNOWING,
+    PORTRAITS,
+    SCALE,
+    SIGMAS,
+    STOPS,
+    portraits,
+    through_noise,
+    under_noise,
+    under_the_bound,
+)
+from .chapter_13 import (
+    BITS,
+    DIGIT_SHARES,
+    PRUNED_SHARES,
+    counted,
+    likeness,
+    pruned,
+    pruned_photos,
+    quantized_photos,
+)
+from .chapter_14 import (
+    MASKED_FACES,
+    MASKS,
+    OBFUSCATIONS,
+    behind,
+    masked_faces,
+    rebuilt_from,
+    ssim_behind,
+)
+from .chapter_15 import (
+    KEY_HOLDERS,
+    LOCK_EVALUATIONS,
+    LOCKS,
+    MEAN_GAIN,
+    levelled,
+    lock_opened,
+    locked,
+    unlocked,
+)
 from .how_fast import cost
 from .paper_vs_here import RECOVERED, SETS, fading, learning_rates, starts_and_solvers, steps_fade

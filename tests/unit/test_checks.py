@@ -1,6 +1,7 @@
 """Exercises: the book's own solutions pass, blanks and typical mistakes get their message."""
 
 import inspect
+import math
 import re
 from pathlib import Path
 
@@ -169,6 +170,47 @@ def _half_gap(w, g):
 
 def _always(value):
     return lambda *args: value
+
+
+def _over_where(g, h, counts):
+    return sum(((g[n] - h[n]).square() * counts(n)).sum() for n in h)
+
+
+def _union(messages):
+    known = {n: torch.zeros_like(d) for n, d in messages[0].items()}
+    for message in messages:
+        known = {n: torch.where(d != 0, d, known[n]) for n, d in message.items()}
+    return known
+
+
+def _written_over(messages):
+    for message in messages[1:]:
+        for n, known in messages[0].items():
+            known[known == 0] = message[n][known == 0]
+    return messages[0]
+
+
+def _in_every_round(messages):
+    everywhere = {n: torch.stack([m[n] != 0 for m in messages]).all(0) for n in messages[0]}
+    return {n: d * everywhere[n] for n, d in messages[0].items()}
+
+
+def _same(t):
+    return t
+
+
+def _locked(gate=torch.relu, gate_b=torch.relu, over=(2, 3), correction=0, bias=1):
+    def lock(z, k, A, a, B, b):
+        var = z.var(over, correction=correction, keepdim=True)
+        n = (z - z.mean(over, keepdim=True)) / (var + 1e-5).sqrt()
+        gamma, beta = gate(A @ k + bias * a), gate_b(B @ k + bias * b)
+        return gamma[:, None, None] * n + beta[:, None, None]
+
+    return lock
+
+
+def _rmse(published):
+    return 255**2 / 10 ** (published / 10)
 
 
 MISTAKES = [
@@ -358,6 +400,73 @@ MISTAKES = [
         "a gradient at its end",
     ),
     ("11_3", _always(torch.ones(4)), "counts of the test case are"),
+    ("14_1", lambda g, h: (g["b"] - h["b"]).square(), "one number for all tensors"),
+    ("14_1", lambda g, h: _loss(g, 1, h), "counts the hidden entries"),
+    ("14_1", lambda g, h: _over_where(g, h, lambda n: g[n] != 0), "not g"),
+    (
+        "14_1",
+        lambda g, h: _over_where(g, h, lambda n: (h[n] != 0) & (g[n] != 0)),
+        "counts as well",
+    ),
+    ("14_1", lambda g, h: _over_where(g, h, lambda n: h[n] == 0), "these are the hidden"),
+    ("14_1", lambda g, h: _over_where(g, h, lambda n: h[n] != 0).sqrt(), "without a mean"),
+    ("14_1", lambda g, h: _over_where(g, h, lambda n: h[n] != 0) / 2, "distance of the test case"),
+    ("14_2", lambda messages: messages[0]["V"], "dictionary {name: tensor} with the names"),
+    ("14_2", lambda messages: {n: sum(m[n] for m in messages) for n in messages[0]}, "came twice"),
+    (
+        "14_2",
+        lambda messages: {n: sum(m[n] for m in messages) / len(messages) for n in messages[0]},
+        "are no values",
+    ),
+    ("14_2", lambda messages: messages[-1], "this is one message"),
+    ("14_2", lambda messages: _in_every_round(messages), "in every round"),
+    ("14_2", lambda messages: _union(messages[:2]), "not every entry"),
+    ("14_2", _written_over, "work on a copy"),
+    ("14_3", lambda p, s: math.log(1 - s) / math.log(p), "round up"),
+    ("14_3", lambda p, s: math.floor(math.log(1 - s) / math.log(p)), "one round too early"),
+    ("14_3", lambda p, s: math.ceil(s / (1 - p)), "rounds overlap"),
+    ("14_3", lambda p, s: math.ceil(math.log(s) / math.log(p)), "still hidden"),
+    ("14_3", lambda p, s: math.ceil(math.log(1 - s) / math.log(1 - p)), "not 1 - p"),
+    ("14_3", _always(3), "it takes"),
+    ("15_1", lambda z, k, A, a, B, b: _locked()(z, k, A, a, B, b)[0], "shape of z"),
+    ("15_1", _locked(torch.abs), "test case begins with"),
+    ("15_1", _locked(_same, _same), "the gate is missing"),
+    ("15_1", _locked(gate_b=_same), "through the gate too"),
+    ("15_1", _locked(bias=0), "the maps have biases: A k + a"),
+    ("15_1", lambda z, k, A, a, B, b: _locked()(z, k, B, b, A, a), "swapped: A and a"),
+    ("15_1", _locked(over=(0, 2, 3)), "others of its batch"),
+    ("15_1", _locked(over=(1, 2, 3)), "each channel is normalised"),
+    ("15_1", _locked(correction=1), "mean of the squares"),
+    (
+        "15_1",
+        lambda z, k, A, a, B, b: (
+            (A @ k + a).relu()[:, None, None] * z + (B @ k + b).relu()[:, None, None]
+        ),
+        "z is not normalised",
+    ),
+    (
+        "15_1",
+        lambda z, k, A, a, B, b: (
+            _locked()(z, k, A, a, B, b)
+            + ((A @ k + a).relu() - 1)[:, None, None] * (B @ k + b).relu()[:, None, None]
+        ),
+        "gamma does not multiply it",
+    ),
+    ("15_2", lambda n, L: 2 * n, "return two numbers"),
+    ("15_2", lambda n, L: (L, 2 * n), "not the key alone"),
+    ("15_2", lambda n, L: (L + 2 * n * L, 2 * n), "the maps have biases."),
+    ("15_2", lambda n, L: (L + n * L + n, 2 * n), "two maps, one for"),
+    ("15_2", lambda n, L: (2 * (n * L + n), 2 * n), "key is private too"),
+    ("15_2", lambda n, L: (1, 2 * n), "private numbers"),
+    ("15_2", lambda n, L: (L + 2 * (n * L + n), L), "not for what they were made"),
+    ("15_2", lambda n, L: (L + 2 * (n * L + n), n), "a gain and a shift"),
+    ("15_2", lambda n, L: (L + 2 * (n * L + n), 1), "numbers beside the image"),
+    ("15_3", lambda p: p, "square root still"),
+    ("15_3", lambda p: _rmse(p), "decibels of its square"),
+    ("15_3", lambda p: 10 * math.log10(255 / _rmse(p)), "the square is missing: 10"),
+    ("15_3", lambda p: 2 * p, "take 20 log10(255) off"),
+    ("15_3", lambda p: -20 * math.log10(_rmse(p)), "from 0 to 255"),
+    ("15_3", _always(0.0), "30 dB published"),
 ]
 
 

@@ -332,3 +332,51 @@ def test_fading_shows_the_median_of_every_number_of_steps(optimizer):
             arm = saved[f"{optimizer}, {steps} steps"][name]
             assert db == pytest.approx(torch.tensor(scenes.decibels(arm)).quantile(0.5).item())
     assert optimizer in picture.caption
+
+
+@pytest.mark.parametrize("p", scenes.MASKS)
+def test_a_mask_stops_the_naive_attacker_and_not_the_one_who_sees_it(p):
+    picture, ssim = scenes.masked_faces(p), scenes.ssim_behind("masking, p")
+    naive, aware = (float(scores[scenes.MASKS.index(p)].median()) for scores in ssim.values())
+    assert f"naive {naive:z.2f}, knows the defence {aware:z.2f}" in picture.caption
+    assert (naive < 0.5) == (p > 0.03), "a few percent are enough"
+    assert aware > 0.97 if p <= 0.9 else 0.3 < aware < 0.95
+    ratio = float(re.findall(r"(\S+) for each pixel", picture.caption)[0])
+    assert abs(ratio - (1 - p) * 13426 / 625) < 0.2
+
+
+def test_the_attacker_who_knows_clipping_is_not_stopped_and_knowing_noise_helps_little():
+    naive, knows = scenes.ssim_behind("clipping, C").values()
+    assert naive[-3:].median() < 0.2 and knows.min() > 0.97
+    naive, knows = (s.median(1).values for s in scenes.ssim_behind("noising, σ").values())
+    assert ((knows - naive).abs() < 0.25).all() and knows[-1] < 0.5 < knows[0]
+    naive, knows = (s.median(1).values for s in scenes.ssim_behind("pruning, p").values())
+    kept = scenes.OBFUSCATIONS["pruning, p"].strengths.index(0.9)
+    assert knows[kept] > 0.9 > 0.2 > naive[kept]
+
+
+@pytest.mark.parametrize("lock", scenes.LOCKS)
+def test_a_lock_keeps_out_the_guess_and_not_who_searches_its_gains(lock):
+    picture = scenes.lock_opened(150, lock)
+    ssim = {who: float(re.findall(rf"{who} (-?[0-9.]+\d)", picture.caption)[0])
+            for who in scenes.KEY_HOLDERS}  # fmt: skip
+    assert ssim["true key"] > 0.9 and ssim["nothing known"] > 0.8
+    assert ssim["guess"] < ssim["nothing known"] - 0.05
+    early = scenes.lock_opened(1, lock)
+    assert early.png() != picture.png() and "1 evaluations" in early.caption
+
+
+def test_a_locks_secrets_are_not_in_what_leaves_the_client():
+    case = scenes.locked()
+    sent = {**case.sent.weights, **case.sent.update, **case.sent.buffers}
+    assert not any("gain" in name or "shift" in name or "key" in name for name in sent)
+    assert "lock.gain.weight" in case.told.buffers and "lock.key" not in case.told.buffers
+    out = scenes.unlocked("sigmoid, normalised", "nothing known")
+    assert (out.unknowns["gamma"] - scenes.locked("sigmoid, normalised").gamma).abs().max() < 0.02
+
+
+def test_levelled_takes_away_contrast_and_brightness_alone():
+    truth = scenes.locked().images
+    assert torch.allclose(scenes.levelled(0.3 * truth - 0.1, truth), truth, atol=1e-5)
+    flat = scenes.levelled(torch.zeros_like(truth), truth)
+    assert torch.allclose(flat, truth.mean((1, 2, 3), keepdim=True).expand_as(truth), atol=1e-5)
