@@ -71,15 +71,7 @@ from .chapter_13 import (
     pruned_photos,
     quantized_photos,
 )
-from .chapter_14 import (
-    MASKED_FACES,
-    MASKS,
-    OBFUSCATIONS,
-    behind,
-    masked_faces,
-    rebuilt_from,
-    ssim_behind,
-)
+from .chapter_14 import MASKS, OBFUSCATIONS, masked_faces, obfuscated, ssim_behind
 from .chapter_15 import (
     KEY_HOLDERS,
     LOCK_EVALUATIONS,
