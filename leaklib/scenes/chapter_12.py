@@ -47,7 +47,12 @@ def through_noise(attacker: str) -> dict[int, Tensor]:
         if attacker != "naive":
             told = dict(distance=adaptive.likelihood(sigma), prior=adaptive.smooth(SCALE))
         out = attacks.dlg(
-            model, leaks, (1, *images.shape[1:]), labels=numbers[:, None], steps=STOPS[-1], **told
+            model,
+            leaks,
+            (1, *images.shape[1:]),
+            labels=numbers[:, None],
+            steps=STOPS[-1],
+            **told,
         )
         for stop in STOPS:
             seen[stop].append(out.snapshots.get(stop, out.images)[:, 0])
@@ -93,8 +98,14 @@ def under_the_bound(
             )  # fmt: skip
             axis.axhline(prior, color=colour, linewidth=1, linestyle=":")
             said.append(f"{name}, from {shares[0]:.0%} to {shares[-1]:.0%}")
-        axis.set(xscale="log", xlabel="noise, in units of C", ylabel="how often it is right")
+        axis.set(
+            xscale="log",
+            xlabel="noise, in units of C",
+            ylabel="how often it is right",
+        )
         axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+        axis.set_xticks(noises, [f"{noise:g}" for noise in noises])
+        axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         axis.legend()
     return Picture(
         figure,

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from torch.func import grad, jacrev
 
 from leaklib import attacks, checks, client, data, labels, metrics
@@ -213,6 +213,57 @@ def _rmse(published):
     return 255**2 / 10 ** (published / 10)
 
 
+def _surprise(g, h, x, sigma, scale, weight=0.5, power=2, rough=None):
+    fit = weight * sum((g[name] - h[name]).square().sum() for name in g) / sigma**power
+    down, right = (x.diff(dim=d).abs().sum() for d in (-2, -1))
+    return fit + ((down + right) / scale if rough is None else rough(x, down, right, scale))
+
+
+def _clip_each(each, C, norms=None, scale=lambda n, C: (C / n).clamp(max=1)):
+    whole = sum(d.flatten(1).square().sum(1) for d in each.values()).sqrt()
+    return {
+        name: torch.tensordot(scale(norms(d) if norms else whole, C), d, 1)
+        for name, d in each.items()
+    }
+
+
+def _clip_sum(each, C):
+    summed = {name: d.sum(0) for name, d in each.items()}
+    length = sum(d.square().sum() for d in summed.values()).sqrt()
+    return {name: d * min(1, C / length) for name, d in summed.items()}
+
+
+def _noise(found):
+    return lambda prior, share, steps: found(norm.ppf(share), norm.ppf(prior), steps)
+
+
+def _where(moved):
+    """An answer to 13.1 or 13.3 that treats each tensor of the guess and the message alike."""
+    return lambda g, leak: {n: moved(t, leak.direction[n]) for n, t in g.items()}
+
+
+def _cell(width):
+    """An answer to 13.2 whose cells are this wide, of max |h| and the bits."""
+
+    def answer(h, bits):
+        w = width(h.abs().max(), bits)
+        return h - w / 2, h + w / 2
+
+    return answer
+
+
+def _outside(g, h, t):
+    return torch.where(h != 0, g, g - g.clamp(-t, t))
+
+
+def _least_of_all(leak):
+    return min(h[h != 0].abs().min() for h in leak.direction.values())
+
+
+def _beyond(g, leak, t):
+    return {n: _outside(g[n], leak.direction[n], t) for n in g}
+
+
 MISTAKES = [
     ("1_1", lambda us, ns: {n: sum(u[n] for u in us) / len(us) for n in us[0]}, "count for more"),
     ("1_1", lambda us, ns: {n: sum(k * u[n] for k, u in zip(ns, us)) for n in us[0]}, "divide by"),
@@ -400,6 +451,80 @@ MISTAKES = [
         "a gradient at its end",
     ),
     ("11_3", _always(torch.ones(4)), "counts of the test case are"),
+    ("12_1", lambda g, h, x, s, t: x, "surprise is one number"),
+    ("12_1", lambda *given: -_surprise(*given), "wants minus that"),
+    ("12_1", lambda *given: _surprise(*given, rough=lambda *_: 0), "prior is missing"),
+    ("12_1", lambda *given: _surprise(*given, weight=1), "divided by 2 sigma^2"),
+    ("12_1", lambda *given: _surprise(*given, power=1), "sigma stands squared"),
+    (
+        "12_1",
+        lambda *given: _surprise(*given, rough=lambda x, down, right, scale: down + right),
+        "units of scale",
+    ),
+    (
+        "12_1",
+        lambda *given: _surprise(*given, rough=lambda x, down, right, scale: down / scale),
+        "add both",
+    ),
+    (
+        "12_1",
+        lambda *given: _surprise(
+            *given, rough=lambda x, d, r, t: (d + r) / (t * x.diff(dim=-1).numel())
+        ),
+        "not the mean",
+    ),
+    ("12_1", lambda *given: 3 * _surprise(*given), "the surprise of the test case is"),
+    ("12_2", lambda each, C: each["V"], "is a dictionary {name: tensor} with the names of each"),
+    ("12_2", lambda each, C: each, "the first axis is gone"),
+    ("12_2", lambda each, C: {n: d.sum(0) for n, d in each.items()}, "nothing is clipped"),
+    ("12_2", _clip_sum, "this clips the sum"),
+    (
+        "12_2",
+        lambda each, C: _clip_each(each, C, lambda d: d.flatten(1).norm(dim=1)),
+        "over all its tensors together",
+    ),
+    ("12_2", lambda each, C: _clip_each(each, C, scale=lambda n, C: C / n), "at most 1"),
+    (
+        "12_2",
+        lambda each, C: _clip_each(each, C, scale=lambda n, C: (C / n**2).clamp(max=1)),
+        "not by its square",
+    ),
+    ("12_2", lambda each, C: {n: d / 4 for n, d in _clip_each(each, C).items()}, "is the mean"),
+    ("12_2", lambda each, C: {n: 2 * d for n, d in _clip_each(each, C).items()}, "is another one"),
+    ("12_3", lambda prior, share, steps: torch.ones(2), "the noise is one number"),
+    ("12_3", _noise(lambda to, at, T: T**0.5 / (at - to)), "are swapped"),
+    ("12_3", _noise(lambda to, at, T: T / (to - at)), "as their square root"),
+    ("12_3", _noise(lambda to, at, T: 1 / (to - at)), "noise for one step"),
+    ("12_3", _noise(lambda to, at, T: (to - at) / T**0.5), "this is 1 / noise"),
+    ("12_3", lambda prior, share, T: T**0.5 / (share - prior), "compare quantiles"),
+    ("12_3", _noise(lambda to, at, T: T**0.5 / to), "counts too: the prior"),
+    ("12_3", _noise(lambda to, at, T: 2 * T**0.5 / (to - at)), "the noise of the test case"),
+    ("13_1", lambda g, leak: g["V"], "zeros, no holes"),
+    ("13_1", lambda g, leak: {n: t[leak.update[n] != 0] for n, t in g.items()}, "no holes"),
+    ("13_1", lambda g, leak: g, "does not know of the defence"),
+    ("13_1", lambda g, leak: leak.direction, "returns the message"),
+    ("13_1", _where(lambda g, h: g * (h > 0)), "negative entries"),
+    ("13_1", _where(lambda g, h: g * h), "not by h itself"),
+    ("13_1", _where(lambda g, h: g * (h == 0)), "that were not sent"),
+    ("13_1", _where(lambda g, h: g * (g != 0) / 2), "zero elsewhere"),
+    ("13_2", lambda h, bits: (h.min(), h.max()), "one cell for each entry"),
+    ("13_2", _cell(lambda m, b: -m / (2 ** (b - 1) - 1)), "low is above"),
+    ("13_2", _cell(lambda m, b: 2 * m / (2 ** (b - 1) - 1)), "half a level"),
+    ("13_2", _cell(lambda m, b: m / 2 ** (b - 1)), "count the levels"),
+    ("13_2", _cell(lambda m, b: m / (2**b - 1)), "not from 0"),
+    ("13_2", lambda h, bits: (0 * h - 0.05, 0 * h + 0.05), "not around zero"),
+    ("13_2", _cell(lambda m, b: m), "0.65 to 0.75"),
+    ("13_3", lambda g, leak: g["V"], "names and shapes"),
+    ("13_3", _where(lambda g, h: g * (h != 0)), "bound on them is not used"),
+    ("13_3", lambda g, leak: _beyond(g, leak, _least_of_all(leak)), "for itself"),
+    ("13_3", _where(lambda g, h: _outside(g, h, h.abs().max())), "not the largest"),
+    ("13_3", _where(lambda g, h: _outside(g, h, h.abs().min())), "is t zero?"),
+    (
+        "13_3",
+        _where(lambda g, h: torch.where(h != 0, g, _outside(g, h, h[h != 0].abs().min()).abs())),
+        "sign is lost",
+    ),
+    ("13_3", _where(lambda g, h: g / 2), "a dropped one is"),
     ("14_1", lambda g, h: (g["b"] - h["b"]).square(), "one number for all tensors"),
     ("14_1", lambda g, h: _loss(g, 1, h), "counts the hidden entries"),
     ("14_1", lambda g, h: _over_where(g, h, lambda n: g[n] != 0), "not g"),

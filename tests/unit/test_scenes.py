@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
-from leaklib import client, metrics, results, scenes
+from leaklib import client, data, defenses, metrics, models, results, scenes
 from leaklib.plots import Picture
-from leaklib.scenes import chapter_7
+from leaklib.scenes import chapter_7, chapter_13
 
 
 def _share(picture: Picture) -> int:
@@ -380,3 +380,78 @@ def test_levelled_takes_away_contrast_and_brightness_alone():
     assert torch.allclose(scenes.levelled(0.3 * truth - 0.1, truth), truth, atol=1e-5)
     flat = scenes.levelled(torch.zeros_like(truth), truth)
     assert torch.allclose(flat, truth.mean((1, 2, 3), keepdim=True).expand_as(truth), atol=1e-5)
+
+
+def test_the_attacker_who_knows_the_noise_sees_more_in_the_end():
+    _, images, _ = scenes.portraits()
+    ssim = {
+        name: {
+            stop: [float(metrics.ssim(x, images).median()) for x in seen]
+            for stop, seen in scenes.through_noise(name).items()
+        }
+        for name in scenes.KNOWING
+    }
+    naive, knowing = ssim.values()
+    assert naive[100][0] > 0.9 and knowing[100][0] > 0.9
+    assert all(knowing[100][i] > naive[100][i] + 0.1 for i in (2, 3))
+    # cut short, the naive attack is nearly as good, or better
+    assert all(max(v[i] for v in naive.values()) > knowing[100][i] - 0.1 for i in range(4))
+    assert naive[20][3] > naive[100][3] + 0.1
+    picture = scenes.under_noise(0.1, 20)
+    assert "0.1, 20 evaluations" in picture.caption
+    assert f"naive {naive[20][3]:.2f}" in picture.caption
+
+
+def test_shares_are_drawn_with_the_bound_of_their_prior():
+    counts = {0.5: 90, 2.0: 30}
+    picture = scenes.under_the_bound({"four": (0.25, counts)}, 100)
+    lines = picture.figure.axes[0].lines
+    bound, points = lines[0], next(line for line in lines if line.get_marker() == "o")
+    guess = next(line for line in lines if line.get_linestyle() == ":")
+    assert list(points.get_ydata()) == [0.9, 0.3]
+    assert bound.get_ydata()[0] == pytest.approx(defenses.reconstruction_bound(0.25, 0.5))
+    assert bound.get_ydata()[-1] == pytest.approx(defenses.reconstruction_bound(0.25, 2.0))
+    assert guess.get_ydata()[0] == 0.25
+    assert "four, from 90% to 30%" in picture.alt
+
+
+def test_pruned_photographs_are_lost_to_the_naive_attacker_alone():
+    kept, seen = scenes.pruned()
+    score = {name: [scenes.likeness(images) for images in rows] for name, rows in seen.items()}
+    assert max(score["naive"][1:]) < 0.2 and score["adaptive"][0] > 0.9
+    assert score["adaptive"][2] > 0.6
+    assert score["adaptive"] == sorted(score["adaptive"], reverse=True)
+    for share, count, ssim in zip(scenes.PRUNED_SHARES, kept, score["adaptive"], strict=True):
+        picture = scenes.pruned_photos(share)
+        assert f"{int(count):,} entries" in picture.caption
+        assert f"adaptive {ssim:.2f}" in picture.caption
+        assert abs(int(count) / 14288 - (1 - share)) < 2e-3
+
+
+def test_rounded_photographs_need_an_attacker_who_knows_below_eight_bits():
+    seen = scenes.quantized()
+    score = {name: [scenes.likeness(images) for images in rows] for name, rows in seen.items()}
+    for i, bits in enumerate(scenes.BITS):
+        gained = score["adaptive"][i] - score["naive"][i]
+        assert gained > 0.2 if bits < 8 else abs(gained) < 0.1
+        assert f"naive {score['naive'][i]:.2f}" in scenes.quantized_photos(bits).caption
+    assert score["naive"][-1] > 0.85
+
+
+def test_pruning_is_exact_until_the_entries_are_fewer_than_the_pixels():
+    sent, independent, db = scenes.counted()
+    assert (independent == sent.clamp(max=144)).all()
+    assert (db[sent > 250] > 35).all() and (db[sent < 100] < 25).all()
+    median = db.median(1).values
+    assert (median.diff() < 0).all()
+
+
+def test_slopes_are_the_derivative_of_the_gradient_by_the_pixels():
+    model = models.lenet(1, 12, seed=0).double()
+    digits, numbers = data.load("digits", 1, size=12)
+    x, y = digits.double(), numbers
+    d = 1e-6 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    ends = [client.share_gradient(model, z, y).direction.values() for z in (x - d, x + d)]
+    low, high = (torch.cat([t.flatten() for t in end]) for end in ends)
+    moved = chapter_13.slopes(model, x, y) @ (2 * d).flatten()
+    assert (high - low - moved).norm() < 1e-6 * moved.norm()
