@@ -21,11 +21,12 @@ def _pruned() -> tuple[Tensors, client.Leak]:
     return g, client.Leak(h, sent)
 
 
-def _dict(found: object, wanted: Tensors) -> Iterator[str]:
-    if not isinstance(found, dict) or list(found) != list(wanted):
-        yield "return a dictionary with the names of the gradient, in their order."
-    elif any(torch.as_tensor(found[n]).shape != t.shape for n, t in wanted.items()):
-        yield "every tensor keeps its shape: what does not count becomes zero, and is not cut out."
+def _fits(found: object, wanted: Tensors) -> bool:
+    return (
+        isinstance(found, dict)
+        and list(found) == list(wanted)
+        and all(torch.as_tensor(found[n]).shape == t.shape for n, t in wanted.items())
+    )
 
 
 def _same(found: Tensors, other: Tensors) -> bool:
@@ -39,7 +40,8 @@ def exercise_13_1(defend: Callable[[Tensors, client.Leak], Tensors]) -> Verdict:
         g, leak = _pruned()
         h = leak.direction
         found = call(defend, g, leak)
-        yield from _dict(found, g)
+        if not _fits(found, g):
+            yield "return a dictionary with the gradient's names and shapes: zeros, no holes."
         if _same(found, g):
             yield "nothing is left out: this is the attacker who does not know of the defence."
         if _same(found, h):
@@ -73,12 +75,11 @@ def exercise_13_2(cell: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> Verdi
             yield "count the levels: 2^(bits - 1) - 1 of them lie between zero and max |h|."
         if same(0.7 / (2**bits - 1)):
             yield "the levels reach from -max |h| to max |h|, not from 0."
-        if torch.allclose(low + high, torch.zeros(())):
+        if torch.allclose(low + high, torch.zeros_like(h)):
             yield "the cell lies around h, not around zero."
         if not same(0.1) or not torch.allclose(low + high, 2 * h):
-            yield f"the first cell of the test case is 0.65 to 0.75, not {low[0, 0]:.3f} to " + (
-                f"{high[0, 0]:.3f}."
-            )
+            came = f"{low[0, 0]:.3f} to {high[0, 0]:.3f}"
+            yield f"the first cell of the test case is 0.65 to 0.75, not {came}."
 
     return check("13.2", faults)
 
@@ -90,7 +91,8 @@ def exercise_13_3(defend: Callable[[Tensors, client.Leak], Tensors]) -> Verdict:
         g, leak = _pruned()
         h = leak.direction
         found = call(defend, g, leak)
-        yield from _dict(found, g)
+        if not _fits(found, g):
+            yield "return a dictionary with the gradient's names and shapes: zeros, no holes."
 
         def beyond(bound: Callable[[str], Tensor]) -> Tensors:
             over = {n: t - t.clamp(-bound(n), bound(n)) for n, t in g.items()}
@@ -106,7 +108,7 @@ def exercise_13_3(defend: Callable[[Tensors, client.Leak], Tensors]) -> Verdict:
         if _same(found, beyond(lambda n: h[n].abs().max())):
             yield "the bound is the smallest entry that was sent, not the largest."
         if _same(found, beyond(lambda n: h[n].abs().min())):
-            yield "the smallest |h| of all is zero: look among the entries that were sent."
+            yield "nothing is taken away; is t zero? The smallest is among the entries that came."
         if _same(found, {n: right[n].abs() * (h[n] == 0) + g[n] * (h[n] != 0) for n in g}):
             yield "the sign is lost: an entry below -t is g + t, a negative number."
         if not _same(found, right):

@@ -69,6 +69,7 @@ from .chapter_13 import (
     likeness,
     pruned,
     pruned_photos,
+    quantized,
     quantized_photos,
 )
 from .chapter_14 import MASKS, OBFUSCATIONS, masked_faces, obfuscated, ssim_behind
@@ -81,6 +82,16 @@ from .chapter_15 import (
     lock_opened,
     locked,
     unlocked,
+)
+from .chapter_17 import (
+    JUDGES,
+    SCORES,
+    front,
+    judged_sets,
+    pareto,
+    trade_offs,
+    two_judges,
+    where_integers_lie,
 )
 from .how_fast import cost
 from .paper_vs_here import RECOVERED, SETS, fading, learning_rates, starts_and_solvers, steps_fade
