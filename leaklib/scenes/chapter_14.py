@@ -33,7 +33,7 @@ OBFUSCATIONS = {
     ),
     "pruning, p": Obfuscation(
         defenses.prune,
-        (0.3, 0.5, 0.7, 0.9, 0.98, 0.995),
+        (0.5, 0.7, 0.9, 0.98, 0.995),
         lambda p: dict(defend=adaptive.entries_sent),
     ),
     "noising, σ": Obfuscation(
