@@ -7,8 +7,8 @@ Source: Ren et al. 2023 (FedKL), published code.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -116,18 +116,19 @@ def shared(model: nn.Module, leak: Leak, maps: bool = False) -> Leak:
     return replace(sent, buffers={**sent.buffers, **told})
 
 
-def opened(model: nn.Sequential) -> nn.Sequential:
+def opened(model: nn.Module) -> nn.Module:
     """The network as the attacker has it: every lock `Opened`, nothing private in it.
 
-    Its parameters have the names of those that are `shared`.  Raises ValueError for a model without
-    a lock.
+    A copy, whose parameters have the names of those that are `shared`.  Raises ValueError for a
+    model without a lock.
     """
     _private_names(model)
-    layers = OrderedDict(
-        (name, Opened(layer.conv, layer.norm) if isinstance(layer, KeyLock) else layer)
-        for name, layer in model.named_children()
-    )
-    return nn.Sequential(layers)
+    network = deepcopy(model)
+    for name, layer in model.named_modules():
+        if isinstance(layer, KeyLock):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, Opened(deepcopy(layer.conv), layer.norm))
+    return network
 
 
 def guessed(leak: Leak, gamma: Tensor, beta: Tensor, lock: str = "lock") -> Leak:
