@@ -20,3 +20,5 @@ from .chapter_12 import exercise_12_1, exercise_12_2, exercise_12_3
 from .chapter_13 import exercise_13_1, exercise_13_2, exercise_13_3
 from .chapter_14 import exercise_14_1, exercise_14_2, exercise_14_3
 from .chapter_15 import exercise_15_1, exercise_15_2, exercise_15_3
+from .chapter_16 import exercise_16_1, exercise_16_2, exercise_16_3
+from .chapter_17 import exercise_17_1, exercise_17_2, exercise_17_3

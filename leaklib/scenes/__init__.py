@@ -83,6 +83,24 @@ from .chapter_15 import (
     locked,
     unlocked,
 )
+from .chapter_16 import (
+    ATTACKERS,
+    FAILS,
+    SCORES,
+    STRENGTHS,
+    TRIED,
+    accuracy_with,
+    both_attackers,
+    every_defence,
+    families,
+    likeness_of,
+    outcomes,
+    thresholds,
+    tried_messages,
+    tried_photos,
+    tried_sets,
+    two_attackers,
+)
 from .chapter_17 import (
     JUDGES,
     SCORES,
