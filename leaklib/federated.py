@@ -171,14 +171,15 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
     r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
     m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: clients
     neither drop out nor lie, and their common secrets fell from the sky.
-    Raises ValueError for fewer than two clients, and for entries of 2^38 or more.
+    Raises ValueError for fewer than two clients, and for entries that are not below 2^39 / n.
     Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
     """
     n = len(updates)
     if n < 2:
         raise bad("updates", f"{n} of them", "two clients or more")
-    if max(float(t.abs().max()) for u in updates for t in u.values()) >= 2**38:
-        raise bad("updates", "entries of 2^38 or more", "smaller ones, so that the sum fits")
+    most = 2**39 / n  # n of them stay below 2^63 / 2^24
+    if not all(bool((t.abs() < most).all()) for u in updates for t in u.values()):
+        raise bad("updates", f"entries that are not below {most:g}", "such whose sum fits")
     # round(2^24 u_k)
     masked = [{a: (2**24 * t.double()).round().long() for a, t in u.items()} for u in updates]
     for k in range(n):

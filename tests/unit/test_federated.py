@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from leaklib import client, data, defenses, federated, models
+from leaklib import client, data, defenses, federated, keylock, models
 
 
 def model_of(seed=0):
@@ -156,6 +156,178 @@ def test_frozen_layers_stay(clients):
     assert not torch.equal(after["fc.weight"], before["fc.weight"])
 
 
+# --- batches of a round, and what clients keep ----------------------------------------------------
+
+
+def test_fedsgd_of_drawn_batches(clients):
+    """Each client sends the gradient of some of its images, others each round, weighed by all."""
+    model, before = model_of(), weights(model_of())
+    leaks = federated.fedsgd_round(model, clients, lr=0.4, batch_size=5, seed=3)
+    assert [leak.batch_size for leak in leaks] == [4, 5, 5]
+    mean = {n: sum(k * leak.update[n] for k, leak in zip((4, 7, 13), leaks)) / 24 for n in before}
+    assert_close(weights(model), {n: before[n] - 0.4 * mean[n] for n in before})
+    x, y = clients[1]
+    rows = [
+        subset
+        for subset in torch.combinations(torch.arange(7), 5)
+        if torch.allclose(
+            client.share_gradient(model_of(), x[subset], y[subset]).update["fc.weight"],
+            leaks[1].update["fc.weight"], rtol=1e-9, atol=1e-12,
+        )
+    ]  # fmt: skip
+    assert len(rows) == 1, "five different images of its own"
+    again, other = (
+        federated.fedsgd_round(model_of(), clients, lr=0.4, batch_size=5, seed=s)[2].update
+        for s in (3, 4)
+    )
+    assert torch.equal(again["fc.bias"], leaks[2].update["fc.bias"])
+    assert not torch.equal(other["fc.bias"], leaks[2].update["fc.bias"])
+
+
+def test_fedsgd_of_batches_as_large_as_all_is_fedsgd(clients):
+    one, two = model_of(), model_of()
+    federated.fedsgd_round(one, clients, lr=0.4, batch_size=13)
+    federated.fedsgd_round(two, clients, lr=0.4)
+    assert_close(weights(one), weights(two))
+
+
+@pytest.fixture
+def locked():
+    """seed -> a network with a lock, whose key and maps stay with a client."""
+
+    def make(seed=0):
+        key = keylock.new_key(6, seed=50 + seed)
+        return models.lenet_keylock(1, 12, seed=seed, key=key, gate="sigmoid", width=3).double()
+
+    return make
+
+
+def test_private_parts_stay_with_their_clients(clients, locked):
+    """Against each client's training by hand, with its own part in the network."""
+    kept = [keylock.private(locked(10 + k)) for k in range(3)]
+    before = [dict(part) for part in kept]
+    model, start = locked(), weights(locked())
+    settings = dict(lr=0.3, epochs=2, batch_size=3)
+    leaks = federated.fedavg_round(model, clients, private=kept, seed=2, **settings)
+    total = {}
+    for k, mine in enumerate(clients):
+        net = locked()
+        net.load_state_dict({**net.state_dict(), **before[k]})
+        alone = client.share_weights(net, *mine, seed=2 * 3 + k, **settings)
+        sent = {n: t for n, t in alone.update.items() if n not in kept[k]}
+        assert_close(leaks[k].update, sent)
+        assert not {*leaks[k].weights, *leaks[k].update, *leaks[k].buffers} & set(kept[k])
+        assert_close(
+            kept[k], {**before[k], **{n: alone.update[n] for n in before[k] if n in alone.update}}
+        )
+        assert torch.equal(kept[k]["lock.key"], before[k]["lock.key"])
+        for name, tensor in sent.items():
+            total[name] = total.get(name, 0) + len(mine.images) / 24 * tensor
+    assert "lock.gain.weight" in start and "lock.gain.weight" not in total
+    assert_close(weights(model), total)
+
+
+def test_accuracy_with_private_parts_is_the_mean_over_the_clients(clients, locked):
+    kept = [keylock.private(locked(10 + k)) for k in range(3)]
+    model = locked()
+    test = federated.Client(*(torch.cat(parts) for parts in zip(*clients, strict=True)))
+    curve = federated.train(model, clients, rounds=2, lr=0.3, private=kept)
+    each = [federated.accuracy(federated.assign(model, part), *test) for part in kept]
+    assert curve[-1] == pytest.approx(sum(each) / 3)
+
+
+def test_private_parts_are_one_for_each_client(clients, locked):
+    with pytest.raises(ValueError, match="^private: got 2 of them; wanted 3, one for each client"):
+        kept = [keylock.private(locked(k)) for k in range(2)]
+        federated.fedavg_round(locked(), clients, lr=0.1, private=kept)
+
+
+def test_assigning_changes_what_is_named():
+    model, before = model_of(), weights(model_of())
+    assert federated.assign(model, {"fc.bias": torch.arange(10.0)}) is model
+    assert torch.equal(model.fc.bias, torch.arange(10.0).double()) and model.fc.bias.requires_grad
+    assert torch.equal(model.fc1.weight, before["fc1.weight"])
+    network = torch.nn.BatchNorm1d(2)
+    federated.assign(network, {"running_mean": torch.tensor([3.0, 4.0])})
+    assert network.running_mean.tolist() == [3, 4]
+    with pytest.raises(ValueError, match=r"^tensors: got 'nothing'; wanted names of the network"):
+        federated.assign(model, {"nothing": torch.ones(1)})
+
+
+# --- secure aggregation ---------------------------------------------------------------------------
+
+
+def updates_of(n, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return [
+        {"a": torch.randn(40, 50, generator=g), "b": 100 * torch.randn(7, generator=g)}
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("seed", range(2))
+def test_masks_cancel_in_the_sum(n, seed):
+    updates = updates_of(n)
+    before = [{name: t.clone() for name, t in u.items()} for u in updates]
+    total = federated.unmask_sum(federated.mask_pairwise(updates, seed))
+    for name in ("a", "b"):
+        exact = sum(u[name].double() for u in updates)
+        assert total[name].dtype == torch.float64
+        assert (total[name] - exact).abs().max() <= n * 2.0**-24
+        assert all(torch.equal(u[name], old[name]) for u, old in zip(updates, before))
+
+
+def test_one_masked_message_is_uniform():
+    """Every one of its 64 bits is a fair coin, whatever the update; also where that is zero."""
+    for updates in (updates_of(3), [{"a": torch.zeros(40, 50)}] * 3):
+        for message in federated.mask_pairwise(updates, seed=1):
+            m = message["a"].flatten()
+            assert m.dtype == torch.int64
+            ones = torch.stack([(m >> bit) & 1 for bit in range(64)]).double().mean(1)
+            assert (ones - 0.5).abs().max() < 5 * (0.25 / 2000) ** 0.5
+            top = ((m >> 60) + 8).bincount(minlength=16).double()
+            assert ((top - 125).square() / 125).sum() < 50, "chi-square of 15 degrees of freedom"
+
+
+def test_masks_say_nothing_of_the_update_and_differ():
+    updates = updates_of(3)
+    one, again, other = (federated.mask_pairwise(updates, seed) for seed in (0, 0, 1))
+    for k in range(3):
+        assert torch.equal(one[k]["a"], again[k]["a"])
+        assert not torch.equal(one[k]["a"], other[k]["a"])
+        pair = torch.stack([one[k]["a"].flatten().double(), updates[k]["a"].flatten().double()])
+        assert abs(pair.corrcoef()[0, 1]) < 5 / 2000**0.5
+    partial = federated.unmask_sum(one[:2])["a"]
+    assert partial.abs().median() > 1e9, "two of three tell nothing"
+
+
+def test_gradients_of_clients_are_summed_behind_masks(clients):
+    leaks = federated.fedsgd_round(model_of(), clients, lr=0.1)
+    total = federated.unmask_sum(federated.mask_pairwise([leak.update for leak in leaks]))
+    for name in leaks[0].update:
+        exact = sum(leak.update[name] for leak in leaks)
+        torch.testing.assert_close(total[name], exact, rtol=0, atol=3 * 2.0**-24)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_sum_of_the_largest_entries_fits(n):
+    most = 2.0**39 / n
+    for sign in (1, -1):
+        updates = [{"a": torch.tensor([sign * 0.999 * most])}] * n
+        total = federated.unmask_sum(federated.mask_pairwise(updates))["a"]
+        torch.testing.assert_close(total, n * updates[0]["a"].double())
+    for wrong in (most, -most, float("inf"), float("nan")):
+        updates = [{"a": torch.tensor([0.0, wrong])}, *[{"a": torch.zeros(2)}] * (n - 1)]
+        with pytest.raises(ValueError, match="^updates: got entries that are not below"):
+            federated.mask_pairwise(updates)
+
+
+def test_one_client_cannot_hide_in_a_sum():
+    with pytest.raises(ValueError, match="^updates: got 1 of them; wanted two clients or more"):
+        federated.mask_pairwise(updates_of(1))
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
@@ -208,5 +380,7 @@ def test_settings_are_positive(clients):
         name, value = list(wrong.items())[-1]
         with pytest.raises(ValueError, match=f"^{name}: got {value}; .*positive"):
             federated.fedavg_round(model_of(), clients, **wrong)
-    with pytest.raises(ValueError, match=r"^lr: got -0\.1; .*positive"):
-        federated.fedsgd_round(model_of(), clients, lr=-0.1)
+    for wrong in (dict(lr=-0.1), dict(lr=0.1, batch_size=0)):
+        name, value = list(wrong.items())[-1]
+        with pytest.raises(ValueError, match=f"^{name}: got {value}; .*positive"):
+            federated.fedsgd_round(model_of(), clients, **wrong)
