@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from leaklib import analytic, client, labels, models
+from leaklib import analytic, client, defenses, labels, models
 
 
 def small_lenet(seed=0):
@@ -284,6 +284,135 @@ def test_training_is_checked_by_name(value):
     client.check_training(lr=0.1, steps=None)
     with pytest.raises(ValueError, match=f"^steps: got {value}; wanted a positive number"):
         client.check_training(lr=0.1, steps=value)
+
+
+# --- defences -----------------------------------------------------------------------------------
+
+
+def doubled(direction, generator):
+    """A function of the direction that draws, too."""
+    return {n: 2 * d + torch.randn((), generator=generator) for n, d in direction.items()}
+
+
+def draw(seed, n):
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn((), generator=g) for _ in range(n)]
+
+
+@pytest.mark.parametrize("share", ["gradient", "weights"])
+def test_function_of_the_direction_changes_what_is_sent(network, share, small_digits):
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    settings = {} if share == "gradient" else dict(lr=0.1, steps=3)
+    ask = partial(getattr(client, f"share_{share}"), network.double(), x, y, **settings)
+    plain, defended = ask(), ask(defense=doubled, seed=5)
+    noise = draw(5, len(plain.update))
+    wanted = {n: 2 * d + e for (n, d), e in zip(plain.direction.items(), noise)}
+    assert_close(defended.direction, wanted, rtol=1e-9, atol=1e-12)
+    assert_close(defended.weights, plain.weights, rtol=0, atol=0)
+    assert (defended.kind, defended.batch_size) == (plain.kind, 4)
+
+
+def halved(model, generator):
+    """In place of a gradient: half of it, and a number drawn at each call."""
+    g = client.gradient(model)
+
+    def private(W, x, y, buffers=None):
+        return {
+            n: d / 2 + torch.randn((), generator=generator) for n, d in g(W, x, y, buffers).items()
+        }
+
+    return private
+
+
+def test_gradient_that_is_computed_in_another_way(network, small_digits):
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    network.double()
+    defense = client.InPlaceOfGradient(halved)
+    plain = client.share_gradient(network, x, y)
+    got = client.share_gradient(network, x, y, defense=defense, seed=2)
+    noise = draw(2, len(plain.update))
+    wanted = {n: d / 2 + e for (n, d), e in zip(plain.update.items(), noise)}
+    assert_close(got.update, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_local_step_is_computed_in_another_way(optimizer, small_digits):
+    """Mini-batches, each with a draw of its own, by torch's optimizer."""
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    model = small_mlp().double()
+    settings = dict(lr=0.02, epochs=2, batch_size=4, optimizer=optimizer, seed=3)
+    got = client.share_weights(model, x, y, defense=client.InPlaceOfGradient(halved), **settings)
+    steps, g = OPTIMIZERS[optimizer](model.parameters(), lr=0.02), torch.Generator().manual_seed(3)
+    for _ in range(2):
+        steps.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        for p in model.parameters():
+            p.grad = p.grad / 2 + torch.randn((), generator=g)
+        steps.step()
+    assert_close(got.update, dict(model.named_parameters()), rtol=1e-9, atol=1e-11)
+    plain = client.share_weights(model, x, y, **settings)
+    assert not torch.equal(got.update["fc.bias"], plain.update["fc.bias"])
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_defence_of_weights_changes_the_weights(network, both, small_digits):
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    ask = partial(client.share_weights, network.double(), x, y, lr=0.1, steps=3)
+    plain, defended = ask(), ask(defense=client.OnWeights(doubled, both), seed=7)
+    n = len(plain.update)
+    noise = draw(7, 2 * n)
+    assert_close(defended.update, {a: 2 * W + e for (a, W), e in zip(plain.update.items(), noise)})
+    before = {a: 2 * W + e for (a, W), e in zip(plain.weights.items(), noise[n:])}
+    assert_close(defended.weights, before if both else plain.weights, rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_has_no_weights_to_defend(small_digits):
+    x, y = small_digits[0][:1], small_digits[1][:1]
+    for defense in (defenses.weights_noise(1e-3), defenses.weights_sparsify(0.5)):
+        with pytest.raises(
+            ValueError, match="^defense: got one of weights, .*; wanted one of grad"
+        ):
+            client.share_gradient(small_lenet(), x, y, defense=defense)
+
+
+KINDS = {
+    "direction": defenses.gaussian(0.1),
+    "gradient": defenses.dp_sgd(1, 0.1),
+    "soteria": defenses.soteria("fc", 0.5),
+    "weights": defenses.weights_noise(1e-3),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defended_message_is_that_of_its_seed(kind, small_digits):
+    x, y = small_digits[0][:3], small_digits[1][:3]
+    model = small_lenet()
+    before, state = [p.detach().clone() for p in model.parameters()], torch.get_rng_state()
+    ask = partial(client.share_weights, model, x, y, lr=0.1, steps=2, defense=KINDS[kind])
+    share = lambda seed: ask(seed=seed).update  # noqa: E731
+    one, same, other = share(1), share(1), share(2)
+    assert_close(one, same, rtol=0, atol=0)
+    assert torch.equal(one["fc.weight"], other["fc.weight"]) == (kind == "soteria")
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(t.requires_grad for t in one.values())
+
+
+def test_leak_without_what_a_client_keeps(small_digits):
+    x, y = small_digits[0][:2], small_digits[1][:2]
+    model = with_statistics(small_digits[0])
+    leak = client.share_weights(model, x, y, lr=0.1)
+    name = next(iter(leak.weights))
+    less = client.without(leak, [name, "1.running_mean", "nothing"])
+    for what in ("weights", "update", "buffers"):
+        full, rest = getattr(leak, what), getattr(less, what)
+        assert set(full) - set(rest) == {name, "1.running_mean"} & set(full)
+        assert all(rest[n] is full[n] for n in rest)
+    assert name in leak.weights and "1.running_mean" in leak.buffers, (
+        "a new leak, not a changed one"
+    )
+    assert (less.kind, less.batch_size, less.victims) == ("weights", 2, None)
+    assert_same(client.without(leak, []), leak)
 
 
 # --- rounding -----------------------------------------------------------------------------------

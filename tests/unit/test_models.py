@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from leaklib import attacks, client, models, objectives, solvers
+from leaklib import attacks, client, keylock, models, objectives, solvers
 
 
 def parameters(model):
@@ -115,6 +115,60 @@ def test_activations(activation):
     kind = models.ACTIVATIONS[activation]
     assert sum(isinstance(m, kind) for m in models.lenet(activation=activation)) == 3
     assert sum(isinstance(m, kind) for m in models.mlp(hidden=(5, 5), activation=activation)) == 2
+
+
+# --- behind a lock --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", ["dlg", "torch"])
+@pytest.mark.parametrize("seed", range(2))
+def test_locked_lenet_is_the_lenet_behind_a_lock(init, seed):
+    settings = dict(classes=7, activation="tanh", seed=seed, init=init, width=8)
+    plain = models.lenet(1, 28, **settings)
+    locked = models.lenet_keylock(1, 28, key=keylock.new_key(30), norm=False, **settings)
+    assert [name for name, _ in locked.named_children()][:2] == ["lock", "act1"]
+    assert torch.equal(locked.lock.conv.weight, plain.conv1.weight)
+    rest = {n: p for n, p in locked.named_parameters() if not n.startswith("lock")}
+    assert all(torch.equal(p, plain.get_parameter(n)) for n, p in rest.items())
+    x = torch.rand(2, 1, 28, 28)
+    assert locked(x).shape == (2, 7)
+    with torch.no_grad():  # gamma = 1, beta = 0
+        for part, value in ((locked.lock.gain, 1.0), (locked.lock.shift, 0.0)):
+            part.weight.zero_(), part.bias.fill_(value)
+    torch.testing.assert_close(locked(x), plain(x))
+
+
+@pytest.mark.parametrize("init", ["dlg", "torch"])
+def test_maps_of_the_lock_start_as_torchs(init):
+    """From U(-1/sqrt L, 1/sqrt L), so that the gains are moderate; the rest as asked."""
+    locked = models.lenet_keylock(init=init, key=keylock.new_key(400)).lock
+    for layer in (locked.gain, locked.shift):
+        assert layer.weight.shape == (12, 400)
+        assert 0.049 < layer.weight.abs().max() <= 0.05
+    assert not torch.equal(locked.gain.weight, locked.shift.weight)
+    assert (locked.conv.weight.abs().max() > 0.4) == (init == "dlg")
+
+
+def test_lock_has_a_key_of_its_own_where_none_is_given():
+    one, two = models.lenet_keylock(), models.lenet_keylock(seed=1)
+    assert torch.equal(one.lock.key, keylock.new_key())
+    assert torch.equal(one.lock.key, two.lock.key), "the key is no matter of the network's seed"
+    assert one.lock.norm and one.lock.gate == "relu", "as published"
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    assert torch.equal(flat(models.lenet_keylock(seed=5)), flat(models.lenet_keylock(seed=5)))
+    assert torch.equal(torch.get_rng_state(), before), "the global generator is given back"
+
+
+def test_locked_lenet_refuses_what_lenet_and_the_lock_refuse():
+    for wrong, message in [
+        (dict(width=0), "^width: got 0"),
+        (dict(activation="sine"), "^activation: got 'sine'"),
+        (dict(init="zeros"), "^init: got 'zeros'"),
+        (dict(gate="tanh"), "^gate: got 'tanh'; wanted one of relu, sigmoid, none"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            models.lenet_keylock(**wrong)
 
 
 # --- deeper networks ----------------------------------------------------------------------------
