@@ -22,7 +22,7 @@ LOCKS = {
 # A k + a has about the law N(0, 1/9) under PyTorch's maps and a uniform key of any length
 MEAN_GAIN = {"relu": 1 / (3 * math.sqrt(2 * math.pi)), "sigmoid": 0.5}
 KEY_HOLDERS = ("true key", "key searched", "nothing known", "guess")
-LOCK_EVALUATIONS = (1, 5, 20, 50, 100, 150)
+LOCK_EVALUATIONS = (5, 20, 50, 150)
 
 
 class Locked(NamedTuple):
