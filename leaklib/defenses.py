@@ -10,6 +10,7 @@ own clean gradient with what was sent; `adaptive` is the one who does.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -213,7 +214,10 @@ def epsilon(
     accountant.history = [(noise, sample_rate, steps)]
     # of little noise the best order lies below 1.1, where Opacus's own begin
     orders = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
-    return float(accountant.get_epsilon(delta, orders))
+    with warnings.catch_warnings():
+        # orders beyond these might give less; what is returned holds all the same
+        warnings.filterwarnings("ignore", "Optimal order")
+        return float(accountant.get_epsilon(delta, orders))
 
 
 def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:

@@ -86,9 +86,9 @@ from .chapter_15 import (
 from .chapter_16 import (
     ATTACKERS,
     FAILS,
-    SCORES,
     STRENGTHS,
     TRIED,
+    TWO_SCORES,
     accuracy_with,
     both_attackers,
     every_defence,
@@ -103,7 +103,7 @@ from .chapter_16 import (
 )
 from .chapter_17 import (
     JUDGES,
-    SCORES,
+    LEAKAGES,
     front,
     judged_sets,
     pareto,

@@ -19,7 +19,7 @@ from .paper_vs_here import SETS
 ATTACKERS = ("naive", "adaptive")
 JUDGES = (*ATTACKERS, "the stronger")
 SSIM_SEEN = 0.6  # above this a picture counts as recognised
-SCORES: dict[str, Callable[[list[float]], float]] = {
+LEAKAGES: dict[str, Callable[[list[float]], float]] = {
     "mean SSIM": fmean,
     "largest SSIM": max,
     "share recognised": lambda ssim: fmean(s > SSIM_SEEN for s in ssim),
@@ -70,11 +70,11 @@ def trade_offs(
     """{defence: (accuracy, leakage)} out of the saved experiment, accuracy a mean over seeds.
 
     attacker: one of `JUDGES`, the stronger being for each defence the one who scores more;
-    score: one of `SCORES`, of the SSIM of each image.
+    score: one of `LEAKAGES`, of the SSIM of each image.
     """
     asked = ATTACKERS if attacker == "the stronger" else (attacker,)
     return {
-        arm: Point(fmean(c["accuracy"]), max(SCORES[score](c[f"{who}_ssim"]) for who in asked))
+        arm: Point(fmean(c["accuracy"]), max(LEAKAGES[score](c[f"{who}_ssim"]) for who in asked))
         for arm, c in _columns(data_set).items()
     }
 

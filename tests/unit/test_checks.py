@@ -264,6 +264,49 @@ def _beyond(g, leak, t):
     return {n: _outside(g[n], leak.direction[n], t) for n in g}
 
 
+def _front(points, dominates):
+    every = points.values()
+    return [n for n, p in points.items() if not any(dominates(q, p) for q in every)]
+
+
+def _repaired(masked, secret, sign):
+    gone = masked.index(None)
+    total = sum(m for m in masked if m is not None)
+    for k in range(len(masked)):
+        if k < gone:
+            total = total - sign * secret(k, gone)
+        if k > gone:
+            total = total + sign * secret(gone, k)
+    return total
+
+
+def _half(d, by=None):
+    smallest = (d if by is None else by).abs().flatten().argsort()[: d.numel() // 2]
+    return d.flatten().index_fill(0, smallest, 0).reshape(d.shape)
+
+
+def _half_of_all(g):
+    level = torch.cat([d.flatten() for d in g.values()]).abs().median()
+    return {n: d * (d.abs() > level) for n, d in g.items()}
+
+
+def _halved_in_place(g, leak):
+    for d in g.values():
+        d *= _half(d) != 0
+    return g
+
+
+def _cells(g, h, sigma, beyond):
+    upper, lower = (torch.special.ndtr((h - g + s * beyond) / sigma) for s in (1, -1))
+    return upper - lower
+
+
+def _judged(knows, mse, found, private, *, threshold=1e-3):
+    if mse < threshold:
+        return "recovered"
+    return ("search on" if found > private else "hidden") if knows else "not tried"
+
+
 MISTAKES = [
     ("1_1", lambda us, ns: {n: sum(u[n] for u in us) / len(us) for n in us[0]}, "count for more"),
     ("1_1", lambda us, ns: {n: sum(k * u[n] for k, u in zip(ns, us)) for n in us[0]}, "divide by"),
@@ -592,6 +635,63 @@ MISTAKES = [
     ("15_3", lambda p: 2 * p, "take 20 log10(255) off"),
     ("15_3", lambda p: -20 * math.log10(_rmse(p)), "from 0 to 255"),
     ("15_3", _always(0.0), "30 dB published"),
+    ("16_1", lambda g, leak: g["V"], "with the names of the gradient"),
+    ("16_1", _halved_in_place, "return new tensors"),
+    ("16_1", lambda g, leak: {n: d * (leak.update[n] != 0) for n, d in g.items()}, "has filled"),
+    ("16_1", lambda g, leak: {n: d - _half(d) for n, d in g.items()}, "the small entries"),
+    ("16_1", lambda g, leak: _half_of_all(g), "not of all entries together"),
+    ("16_1", lambda g, leak: {n: _half(d, leak.update[n]) for n, d in g.items()}, "would become"),
+    ("16_1", lambda g, leak: {n: 0 * d for n, d in g.items()}, "with zeros for the rest"),
+    ("16_2", lambda g, h, s, d: -_cells(g, h, s, d / 2).log(), "add up over all entries"),
+    ("16_2", lambda g, h, s, d: _cells(g, h, s, d / 2).log().sum(), "needs minus the logarithm"),
+    ("16_2", lambda g, h, s, d: _cells(g, h, s, d / 2).prod(), "take their logarithm"),
+    ("16_2", lambda g, h, s, d: -_cells(g, h, s, d / 2).log().mean(), "without a mean"),
+    ("16_2", lambda g, h, s, d: -_cells(g, h, s, d).log().sum(), "half of delta to each side"),
+    ("16_2", lambda g, h, s, d: (g - h).square().sum() / (2 * s**2), "noise without rounding"),
+    ("16_2", _always(1.0), "the test case gives"),
+    ("16_3", _always("broken"), "answer with one of"),
+    ("16_3", lambda k, m, f, p: _judged(k, m, f, p) if k else "not tried", "is there is there"),
+    ("16_3", lambda k, m, f, p: _judged(k, min(m, f), f, p), "small objective is no image"),
+    ("16_3", lambda k, m, f, p: _judged(True, m, f, p), "without knowing the defence"),
+    ("16_3", lambda k, m, f, p: _judged(k, m, 0, 1), "the search has missed it"),
+    ("16_3", lambda k, m, f, p: _judged(k, m, 1, 0), "no search will help"),
+    ("17_1", lambda points: [*list(points)[1:2], "z"], "names out of points"),
+    (
+        "17_1",
+        lambda points: _front(points, lambda q, p: q[0] >= p[0] and q[1] <= p[1]),
+        "no point dominates itself",
+    ),
+    (
+        "17_1",
+        lambda points: [
+            n
+            for n, p in points.items()
+            if not any(q[0] >= p[0] and q[1] <= p[1] for m, q in points.items() if m != n)
+        ],
+        "both stay",
+    ),
+    (
+        "17_1",
+        lambda points: _front(points, lambda q, p: q[0] > p[0] and q[1] < p[1]),
+        "in one number and worse",
+    ),
+    ("17_1", lambda points: ["b"], "more than its ends"),
+    ("17_1", lambda points: ["a", "b"], "less of it is better"),
+    ("17_1", lambda points: ["c", "e"], "the front of the test case"),
+    ("17_2", lambda epsilon, budget: -1.0, "a positive number"),
+    ("17_2", lambda epsilon, budget: epsilon(1e9) * 1e9 / budget, "ask the function"),
+    ("17_2", lambda epsilon, budget: epsilon(budget), "the inverse is wanted"),
+    ("17_2", lambda epsilon, budget: 1.0, "over the budget"),
+    ("17_2", lambda epsilon, budget: 100.0, "would be enough"),
+    ("17_3", lambda masked, secret: masked[0][:2], "one tensor"),
+    ("17_3", lambda masked, secret: sum(m for m in masked if m is not None), "still in this sum"),
+    ("17_3", lambda masked, secret: _repaired(masked, secret, -1), "has to be taken off"),
+    (
+        "17_3",
+        lambda masked, secret: secret(0, 1) + _repaired(masked, secret, 1),
+        "others unmask the living",
+    ),
+    ("17_3", lambda masked, secret: 0 * masked[0], "is another one"),
 ]
 
 

@@ -1,6 +1,7 @@
 """The pictures that react: each shows what its sliders say, from a plain function."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -455,3 +456,119 @@ def test_slopes_are_the_derivative_of_the_gradient_by_the_pixels():
     low, high = (torch.cat([t.flatten() for t in end]) for end in ends)
     moved = chapter_13.slopes(model, x, y) @ (2 * d).flatten()
     assert (high - low - moved).norm() < 1e-6 * moved.norm()
+
+
+def test_the_front_holds_what_no_other_point_beats():
+    Point = scenes.chapter_17.Point
+    points = dict(a=Point(0.9, 0.8), b=Point(0.9, 0.5), c=Point(0.7, 0.2), d=Point(0.6, 0.2))
+    assert scenes.front(points) == ["b", "c"]
+    assert scenes.front({"a": Point(0.5, 0.5), "b": Point(0.5, 0.5)}) == ["a", "b"]
+
+
+def test_the_stronger_judge_sees_what_either_attacker_does():
+    for data_set in scenes.judged_sets():
+        for score in scenes.LEAKAGES:
+            naive, adaptive, stronger = (
+                scenes.trade_offs(data_set, who, score) for who in scenes.JUDGES
+            )
+            for name, point in stronger.items():
+                assert point.leakage == max(naive[name].leakage, adaptive[name].leakage)
+                assert point.accuracy == naive[name].accuracy
+            assert not any(name.startswith("Soteria") for name in stronger)
+    saved = results.finished(results.load("defenses"))["mnist"]
+    mean = sum(saved["clip 1"]["naive_ssim"]) / len(saved["clip 1"]["naive_ssim"])
+    assert scenes.trade_offs("MNIST", "naive")["clip 1"].leakage == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("score", scenes.LEAKAGES)
+@pytest.mark.parametrize("who", scenes.JUDGES)
+def test_the_front_is_named_in_full_colour_and_the_rest_is_pale(who, score):
+    for data_set in scenes.judged_sets():
+        points = scenes.trade_offs(data_set, who, score)
+        best, picture = scenes.front(points), scenes.pareto(who, data_set, score)
+        (axis,) = picture.figure.axes
+        assert [text.get_text() for text in axis.texts] == best
+        heights = [text.get_position()[1] for text in axis.texts]
+        assert all(a - b > 0.05 for a, b in pairwise(heights))
+        drawn = {1: 0, 0.28: 0}
+        for dots in axis.collections:
+            if hasattr(dots, "get_sizes") and dots.get_alpha() in drawn:
+                drawn[dots.get_alpha()] += len(dots.get_offsets())
+        assert drawn == {1: len(best), 0.28: len(points)}
+        assert f"{len(best)} of {len(points)}" in picture.caption and data_set in picture.caption
+
+
+def test_two_judges_stand_on_one_line_for_each_defence():
+    names = ["clip 1", "mask 0.5", "DP-SGD 0.1"]
+    picture = scenes.two_judges("MNIST", names)
+    (axis,) = picture.figure.axes
+    naive, adaptive = (dict(zip(line.get_ydata(), line.get_xdata())) for line in axis.lines)
+    shown = [tick.get_text().split("  ")[0] for tick in axis.get_yticklabels()]
+    judged = {who: scenes.trade_offs("MNIST", who) for who in ("naive", "adaptive")}
+    assert sorted(shown) == sorted(names)
+    for row, name in enumerate(shown):
+        assert naive[row] == judged["naive"][name].leakage
+        assert adaptive[row] == judged["adaptive"][name].leakage
+
+
+def test_a_masked_upload_lies_everywhere_and_an_update_around_zero():
+    generator = torch.Generator().manual_seed(0)
+    sent = torch.empty(20_000, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    picture = scenes.where_integers_lie({"update": [sent // 2**40], "sent": [sent]})
+    heights = [[bar.get_height() for bar in bars] for bars in picture.figure.axes[0].containers]
+    assert max(heights[0]) == 1 and sum(heights[0]) == 1
+    assert len(heights[1]) == 15 and max(heights[1]) < 0.08 and min(heights[1]) > 0.055
+
+
+def test_who_knows_the_defence_sees_what_changes_form_and_not_what_is_drowned():
+    ssim = {
+        (who, d, s): float(scenes.likeness_of(who, d, s).mean())
+        for who in scenes.ATTACKERS
+        for d in scenes.TRIED
+        for s in scenes.STRENGTHS
+    }
+    for form in ("masking, p", "Soteria, q", "clipping, C", "sparse weights, s"):
+        assert ssim["naive", form, "middle"] < 0.55 and ssim["adaptive", form, "middle"] > 0.8
+    for noise in ("noise, σ", "DP-SGD, σ", "noise on weights, b"):
+        assert ssim["naive", noise, "strong"] < 0.2 and ssim["adaptive", noise, "strong"] < 0.25
+    for case in {(d, s) for _, d, s in ssim}:
+        assert ssim["adaptive", *case] > ssim["naive", *case] - 0.05
+    picture = scenes.two_attackers("pruning, p", "strong")
+    assert "pruning, p = 0.99" in picture.caption
+    assert f"adaptive {ssim['adaptive', 'pruning, p', 'strong']:z.2f}" in picture.caption
+
+
+def test_a_messages_batch_is_the_message_of_each_alone():
+    leaks, (x, y) = scenes.tried_messages("rounding, bits", "strong"), scenes.tried_photos()
+    alone = client.share_gradient(
+        models.lenet(classes=8, seed=1), x[1:2], y[1:2], defense=defenses.quantize(2)
+    )
+    assert all(torch.equal(leaks.update[n][1], d) for n, d in alone.update.items())
+
+
+@pytest.mark.parametrize("images", ["mnist", "cifar10"])
+def test_every_arm_of_the_saved_experiment_has_its_row_and_its_dots(images):
+    arms = results.finished(results.load("defenses"))[images]
+    table = scenes.every_defence(images)
+    assert [row[0] for row in table.rows][: len(arms)] == list(arms)
+    row = dict(zip(table.header, table.rows[list(arms).index("mask 0.5")], strict=True))
+    clear = [mse < 1e-3 for mse in arms["mask 0.5"]["adaptive_mse"]]
+    assert row["recovered, adaptive"].startswith(f"{sum(clear)}/{len(clear)} ")
+    means = {a: results.mean(c["naive_ssim"]).mean for a, c in arms.items()}
+    (axis,) = scenes.both_attackers(images, "SSIM").figure.axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == list(arms)
+    assert list(axis.lines[0].get_xdata()) == pytest.approx(list(means.values()))
+    recovered = scenes.both_attackers(images, "recovered")
+    assert "0.001" in recovered.caption and max(recovered.figure.axes[0].lines[1].get_xdata()) == 1
+
+
+@pytest.mark.parametrize("images", ["mnist", "cifar10"])
+def test_a_threshold_is_the_first_strength_at_which_an_attacker_fails(images):
+    arms = results.finished(results.load("defenses"))[images]
+    for family, first in scenes.thresholds(images).items():
+        members = scenes.families()[family]
+        for attacker, arm in first.items():
+            fails = [results.mean(arms[a][f"{attacker}_ssim"]).mean < 0.3 for a in members]
+            assert arm == (members[fails.index(True)] if any(fails) else None)
+    assert scenes.families()["bits"] == ["8 bits", "4 bits", "3 bits", "2 bits"]
+    assert scenes.accuracy_with(images, "Soteria 0.5") == "–"
