@@ -10,10 +10,11 @@ weights `attacks.dlm_plus`), the adaptive one knows the defence and its strength
 are told the label, so that the images alone are compared; whether the rule still reads it is a
 column of its own.  Networks, images and starts are the same in every arm.
 
-The sets "… trained" have the cost: the same network, by federated averaging of gradients of 32
-images from each of 5 clients, 200 rounds, each update defended (the weights' defences act on the
-weights after one such step).  One entry is a seed.  Where a defence bounds the norm by C the
-learning rate is 1 / C.  Soteria is not trained with: its scores take 20 seconds a round.
+The sets "… trained" have the cost: a LeNet as one trains it, with ReLU and PyTorch's weights, by
+averaging gradients of 32 images from each of 5 clients, 200 rounds, each update defended (the
+weights' defences act on the weights after one such step).  One entry is a seed.  Where a defence
+bounds the norm by C the learning rate is divided by C.  Soteria is not trained with: its scores
+take 20 seconds a round.
 `mnist` and `cifar10` are read as `leaklib.data` says; where they are not, take `--sets digits`.
 Writes experiments/results/defenses.json after every chunk; started again, it goes on from there.
 Claim: Kim & Park 2024; Zhu et al. 2019; Zhao, Luo & Ding 2022; Sun et al. 2021; Balunovic 2022.
@@ -147,9 +148,9 @@ SETS = {
 }
 
 
-def network(name: str, seed: int) -> torch.nn.Module:
+def network(name: str, seed: int, **settings: str) -> torch.nn.Module:
     channels, size = {"mnist": (1, 28), "cifar10": (3, 32), "digits": (1, 28)}[name]
-    return models.lenet(channels, size, seed=seed)
+    return models.lenet(channels, size, seed=seed, **settings)
 
 
 def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
@@ -189,14 +190,14 @@ def trained(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     if arm.startswith("Soteria"):
         return {"accuracy": [None] * len(rows)}
     defense, _, bound = ARMS[arm]
-    lr = LEARNING_RATES[name] if bound is None else 1 / bound
+    lr = LEARNING_RATES[name] / (bound or 1)
     # CIFAR-10 has its test images apart; of the others some that no client trains on
     seen = 0 if name == "cifar10" else len(private.images)
     test = federated.Client(*(part[seen:] for part in shuffled(name)))
     scores = []
     for seed in rows:
         clients = federated.split(*private[:2], CLIENTS, seed=seed)
-        model = network(name, seed)
+        model = network(name, seed, init="torch", activation="relu")
         if isinstance(defense, client.OnWeights):
             play, settings = one_step, {}
         else:

@@ -20,7 +20,11 @@ def small(monkeypatch):
     monkeypatch.setattr(experiment, "IMAGES", 2)
     monkeypatch.setattr(experiment, "SEEDS", 1)
     monkeypatch.setattr(experiment, "TRAINED_ON", {"digits": ("digits", 40)})
-    monkeypatch.setattr(experiment, "network", lambda name, seed: models.lenet(1, 12, seed=seed))
+    monkeypatch.setattr(
+        experiment,
+        "network",
+        lambda name, seed, **settings: models.lenet(1, 12, seed=seed, **settings),
+    )
     monkeypatch.setattr(experiment.data, "load", load)
     experiment.private_of.cache_clear()
     yield
