@@ -246,7 +246,7 @@ def test_photographs_of_32_pixels_come_back(defense, defend, steps, least):
     assert knows.min() > least, knows
 
 
-STEPS = 150
+STEPS = 100
 DEFENSES = {
     "mask": defenses.random_mask(0.5),
     "prune": defenses.prune(0.8),
