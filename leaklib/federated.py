@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ._errors import bad
-from .client import Defense, Leak, Tensors, share_gradient, share_weights, without
+from .client import (
+    Defense,
+    InPlaceOfGradient,
+    Leak,
+    OnWeights,
+    Tensors,
+    share_gradient,
+    share_weights,
+    without,
+)
 
 
 class Client(NamedTuple):
@@ -94,7 +103,8 @@ def fedavg_round(
     Each client k trains from W for `epochs` passes by SGD and sends its weights W_k.
     private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`.
     Client k trains with private[k] in the network, sends all but that, and private[k] is what it
-    became.  Raises ValueError unless there is one for each client.
+    became.  A defence acts on what is sent, and leaves the private part as it is.
+    Raises ValueError unless there is one for each client.
     Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
     """
     if private is not None and len(private) != len(clients):
@@ -105,7 +115,7 @@ def fedavg_round(
         assign(model, kept)
         leak = share_weights(
             model, *client, lr=lr, epochs=epochs, batch_size=batch_size,
-            defense=defense, seed=seed * len(clients) + k,
+            defense=_of_shared(defense, kept), seed=seed * len(clients) + k,
         )  # fmt: skip
         if private:
             private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
@@ -153,12 +163,15 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
     """Put tensors into a network, by the names of its parameters and buffers; returns it.
 
-    Raises ValueError for a name that the network does not have.
+    Raises ValueError for a name that the network does not have, and for another shape.
     """
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         if name not in held:
             raise bad("tensors", repr(name), f"names of the network: {list(held)}")
+        if tensor.shape != held[name].shape:
+            wanted = f"the network's shape {tuple(held[name].shape)}"
+            raise bad(f"tensors[{name!r}]", f"shape {tuple(tensor.shape)}", wanted)
         held[name].copy_(tensor)
     return model
 
@@ -205,6 +218,20 @@ def _drawn(client: Client, size: int | None, seed: int) -> Client:
         return client
     rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]
     return Client(*(part[rows] for part in client))
+
+
+def _of_shared(defense: Defense | None, kept: Tensors) -> Defense | None:
+    """The defence, of the tensors that a client sends and not of those that it keeps."""
+    if defense is None or not kept or isinstance(defense, InPlaceOfGradient):
+        return defense
+    of_weights = isinstance(defense, OnWeights)
+    change = defense.change if of_weights else defense
+
+    def of_shared(tensors: Tensors, generator: torch.Generator) -> Tensors:
+        sent = {name: t for name, t in tensors.items() if name not in kept}
+        return {**tensors, **change(sent, generator)}
+
+    return defense._replace(change=of_shared) if of_weights else of_shared
 
 
 def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Tensors:

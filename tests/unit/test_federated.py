@@ -384,3 +384,28 @@ def test_settings_are_positive(clients):
         name, value = list(wrong.items())[-1]
         with pytest.raises(ValueError, match=f"^{name}: got {value}; .*positive"):
             federated.fedsgd_round(model_of(), clients, **wrong)
+
+
+@pytest.mark.parametrize(
+    "defense", [defenses.gaussian(0.1), defenses.weights_noise(0.1), defenses.random_mask(0.9)]
+)
+def test_a_defence_leaves_alone_what_a_client_keeps(defense, small_digits):
+    x, y = small_digits[0][:8], small_digits[1][:8]
+    clients = federated.split(x, y, 2, seed=0)
+    settings = dict(lr=0.1, batch_size=None)
+    kept = {}
+    for name, chosen in (("with", defense), ("without", None)):
+        model = models.lenet_keylock(1, 12, key=keylock.new_key(16))
+        private = [keylock.private(model) for _ in clients]
+        (leak, _) = federated.fedavg_round(
+            model, clients, private=private, defense=chosen, **settings
+        )
+        kept[name] = (private, leak.update["fc.weight"])
+    for ours, theirs in zip(kept["with"][0], kept["without"][0]):
+        assert all(torch.equal(ours[n], t) for n, t in theirs.items())
+    assert not torch.equal(kept["with"][1], kept["without"][1])
+
+
+def test_tensors_of_another_shape_are_not_assigned():
+    with pytest.raises(ValueError, match=r"^tensors\['fc.bias'\]: got shape \(1,\); wanted the"):
+        federated.assign(models.lenet(1, 12), {"fc.bias": torch.zeros(1)})
