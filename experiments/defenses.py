@@ -46,7 +46,7 @@ from leaklib import (
 IMAGES, SEEDS = 20, 3
 EVALUATIONS, ROUNDS, CLIENTS, BATCH = 200, 200, 5, 32
 SENT_AT = 0.1  # the learning rate of clients that send weights
-LEARNING_RATES = {"mnist": 0.3, "cifar10": 0.1, "digits": 0.3}
+LEARNING_RATES = {"mnist": 0.1, "cifar10": 0.1, "digits": 0.1}
 TRAINED_ON = {
     "mnist": ("mnist", 2000),
     "cifar10": ("cifar10_train", 3800),
