@@ -207,13 +207,13 @@ def accuracy_with(images: str, arm: str) -> str:
 def every_defence(images: str) -> results.Table:
     """Every defence of the saved experiments, by what two attackers see and what it costs."""
     rows = [
-        [arm, *_row(columns, ATTACKERS), accuracy_with(images, arm)]
+        [arm, *_row(columns, ATTACKERS), accuracy_with(images, arm).split(" ")[0]]
         for arm, columns in results.finished(results.load("defenses"))[images].items()
     ]
     locks = results.finished(results.load("keylock"))
     for arm in SHOWN_LOCKS if images in locks else ():
         own = locks[f"{images} trained"][arm]["own"] if f"{images} trained" in locks else []
-        cost = f"{sum(own) / len(own):.0%} ({min(own):.0%} to {max(own):.0%})" if own else "–"
+        cost = f"{sum(own) / len(own):.0%}" if own else "–"
         rows.append([arm, *_row(locks[images][arm], ("guess", "nothing")), f"{cost}*"])
     n = len(next(iter(results.finished(results.load("defenses"))[images].values()))["naive_mse"])
     return results.Table(
@@ -222,9 +222,10 @@ def every_defence(images: str) -> results.Table:
             "recovered, adaptive", "p", "accuracy",
         ],
         rows,
-        caption=f"{SETS[images]}, {n} images: mean SSIM with Student's 95 % interval; images with "
-        f"a mean squared error below {RECOVERED_BELOW:g}, with Wilson's; McNemar's p of the two; "
-        "accuracy, mean and range of three seeds. *FedAvg, each client with its own key.",
+        caption=f"{SETS[images]}, {n} images: mean SSIM, ± half of Student's 95 % interval; images "
+        f"with a mean squared error below {RECOVERED_BELOW:g} (their intervals are in the picture "
+        "above); McNemar's p of the two; mean accuracy of three seeds. *FedAvg, each client with "
+        "its own key.",
     )  # fmt: skip
 
 
@@ -277,7 +278,7 @@ def _row(columns: results.Columns, who: tuple[str, str]) -> list[str]:
     shares = results.shares({w: _recovered(columns, w) for w in who})
     p = metrics.mcnemar(*(_recovered(columns, w) for w in who)).p
     return [
-        *(f"{m.mean:z.2f} ({m.low:z.2f} to {m.high:z.2f})" for m in means),
-        *(f"{s.count}/{s.n} ({s.low:.0%} to {s.high:.0%})" for s in shares),
+        *(f"{m.mean:z.2f} ± {m.high - m.mean:.2f}" for m in means),
+        *(f"{s.count}/{s.n}" for s in shares),
         "< 0.001" if p < 0.001 else f"{p:.3f}",
     ]
