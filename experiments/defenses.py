@@ -1,4 +1,4 @@
-"""Defences: two attackers and the cost in accuracy, by strength (about an hour on 2 cores).
+"""Defences: two attackers and the cost in accuracy, by strength (about 30 minutes on 2 cores).
 
     python experiments/defenses.py [--images N] [--sets mnist cifar10 …] [--chunk 20]
                                    [--workers 2] [--fresh]

@@ -1,4 +1,4 @@
-"""The key-lock module: what leaks, in every control, and its accuracy (half an hour on 2 cores).
+"""The key-lock module: what leaks, in each control, and its accuracy (about 10 minutes on 2 cores).
 
     python experiments/keylock.py [--images N] [--sets mnist cifar10 …] [--chunk 20]
                                   [--workers 2] [--fresh]

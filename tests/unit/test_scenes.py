@@ -346,11 +346,12 @@ def test_a_mask_stops_the_naive_attacker_and_not_the_one_who_sees_it(p):
     assert abs(ratio - (1 - p) * 13426 / 625) < 0.2
 
 
-def test_the_attacker_who_knows_clipping_is_not_stopped_and_knowing_noise_helps_little():
+def test_the_attacker_who_knows_clipping_is_not_stopped_and_knowing_noise_helps_less():
     naive, knows = scenes.ssim_behind("clipping, C").values()
     assert naive[-3:].median() < 0.2 and knows.min() > 0.97
     naive, knows = (s.median(1).values for s in scenes.ssim_behind("noising, σ").values())
-    assert ((knows - naive).abs() < 0.25).all() and knows[-1] < 0.5 < knows[0]
+    gain = knows - naive
+    assert (gain > 0).all() and (gain < 0.5).all() and knows[-1] < 0.5 < knows[0]
     naive, knows = (s.median(1).values for s in scenes.ssim_behind("pruning, p").values())
     kept = scenes.OBFUSCATIONS["pruning, p"].strengths.index(0.9)
     assert knows[kept] > 0.9 > 0.2 > naive[kept]
