@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ._errors import bad
+from ._leak import Tensors
 from ._numbers import root
-
-if TYPE_CHECKING:
-    from .client import Tensors
 
 Optimizer = Literal["sgd", "momentum", "adam"]
 OPTIMIZERS = ("sgd", "momentum", "adam")

@@ -6,23 +6,20 @@ is in it, and nothing else: the private images and labels are not.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from . import _training
+from . import _leak, _training
 from ._errors import bad
 
-Tensors = dict[str, Tensor]
+Tensors, Leak = _leak.Tensors, _leak.Leak
+from_state_dicts, load = _leak.from_state_dicts, _leak.load
+stack, join, some, without = _leak.stack, _leak.join, _leak.some, _leak.without
 
 
 class InPlaceOfGradient(NamedTuple):
@@ -48,70 +45,6 @@ class OnWeights(NamedTuple):
 Defense = Callable[[Tensors, torch.Generator], Tensors] | InPlaceOfGradient | OnWeights
 Optimizer, OPTIMIZERS = _training.Optimizer, _training.OPTIMIZERS
 check_training, local_training = _training.check_training, _training.local_training
-
-
-@dataclass(frozen=True)
-class Leak:
-    """What crosses the wire in one round, and what the server sent before it.
-
-    weights    {name: tensor} W_t, the weights that the client started from
-    update     {name: tensor} what the client sent: the gradient, or its new weights W_{t+1}
-    kind       "gradient" or "weights": which of the two `update` is
-    buffers    {name: tensor} what else the network holds: running statistics, frozen parameters
-    batch_size number of images B behind the update
-    victims    None for one client; V for a stack, whose tensors all gain a leading axis of V
-    """
-
-    weights: Tensors
-    update: Tensors
-    kind: Literal["gradient", "weights"] = "gradient"
-    buffers: Tensors = field(default_factory=dict)
-    batch_size: int = 1
-    victims: int | None = None
-
-    def save(self, path: str | Path) -> Path:
-        """Write the leak as a safetensors file, which `load` reads, and return its path.
-
-        A header of JSON says what is not a tensor.  The file is written aside and then renamed, so
-        that there is never half of one.  Raises OSError where it cannot be written.
-        """
-        path = Path(path)
-        tensors = {
-            f"{what}/{name}": tensor.contiguous()
-            for what in ("weights", "update", "buffers")
-            for name, tensor in getattr(self, what).items()
-        }
-        # the file format sorts its tensors, and which layer is the last one is told by their order
-        header = dict(kind=self.kind, batch_size=self.batch_size, victims=self.victims)
-        header["names"] = list(tensors)
-        content = safetensors.torch.save(tensors, metadata={"leak": json.dumps(header)})
-        aside = path.with_name(path.name + ".partial")
-        try:
-            aside.write_bytes(content)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
-
-    @property
-    def direction(self) -> Tensors:
-        """What an attack matches, the same for both kinds: the gradient, or W_t - W_{t+1}."""
-        if self.kind == "gradient":
-            return self.update
-        return {name: self.weights[name] - new for name, new in self.update.items()}
-
-    @property
-    def rounding(self) -> Tensors:
-        """How far each entry of `direction` may be off, for new weights are rounded when kept.
-
-        0 of a gradient; of weights one unit in the last place of the larger of the two, within
-        which a few local steps stay.
-        """
-        if self.kind == "gradient":
-            return {name: torch.zeros_like(tensor) for name, tensor in self.update.items()}
-        W, up = self.weights, torch.tensor(torch.inf)
-        larger = {n: torch.maximum(W[n].abs(), new.abs()) for n, new in self.update.items()}
-        return {n: size.nextafter(up.to(size)) - size for n, size in larger.items()}
 
 
 def gradient(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy):
@@ -147,8 +80,11 @@ def share_gradient(
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
     W, buffers = state(model)
-    g, defend = _parts(model, defense, torch.Generator(device=x.device).manual_seed(seed))
-    return Leak(W, defend(g(W, x, y, buffers)), "gradient", buffers, len(x))
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    update = _computed(model, defense, generator)(W, x, y, buffers)
+    if callable(defense):
+        update = defense(update, generator)
+    return Leak(W, update, "gradient", buffers, len(x))
 
 
 def share_weights(
@@ -181,7 +117,7 @@ def share_weights(
     if epochs is not None:
         steps = epochs * -(-len(x) // size)
     generator = torch.Generator(device=x.device).manual_seed(seed)
-    g, defend = _parts(model, defense, generator)
+    g = _computed(model, defense, generator)
     W = local_training(
         lambda W, rows: g(W, x[rows], y[rows], buffers),
         W_t, _training.minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
@@ -189,122 +125,10 @@ def share_weights(
     if isinstance(defense, OnWeights):
         W = defense.change(W, generator)
         W_t = defense.change(W_t, generator) if defense.both else W_t
-    elif defend is not _as_it_is:
-        moved = defend({name: W_t[name] - W[name] for name in W})
+    elif callable(defense):
+        moved = defense({name: W_t[name] - W[name] for name in W}, generator)
         W = {name: W_t[name] - d for name, d in moved.items()}
     return Leak(W_t, W, "weights", buffers, len(x))
-
-
-def from_state_dicts(
-    before: Tensors, after: Tensors, *, batch_size: int = 1, buffers: Sequence[str] = ()
-) -> Leak:
-    """The leak of two checkpoints of one's own: a network before local training, and after it.
-
-    before, after {name: tensor} as `model.state_dict()` gives them.  batch_size: how many images
-    were trained on.  What is not trained counts as a buffer, and is taken from `before`: tensors of
-    whole numbers, running statistics of BatchNorm, and the names in `buffers`.
-    Raises ValueError when names or shapes of the two differ, and when nothing has changed.
-    """
-    before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
-    for name in {**before, **after}:
-        shapes = [tuple(d[name].shape) if name in d else "missing" for d in (before, after)]
-        if shapes[0] != shapes[1]:
-            raise bad(f"after[{name!r}]", shapes[1], f"{shapes[0]}, as in before")
-    unknown = set(buffers) - set(before)
-    if unknown:
-        raise bad("buffers", sorted(unknown), f"names of the network: {list(before)}")
-    fixed = {
-        name: tensor
-        for name, tensor in before.items()
-        if name in buffers
-        or not tensor.is_floating_point()
-        or name.rpartition(".")[2] in ("running_mean", "running_var")
-    }
-    weights = {name: tensor for name, tensor in before.items() if name not in fixed}
-    update = {name: after[name] for name in weights}
-    if all(torch.equal(update[name], tensor) for name, tensor in weights.items()):
-        raise bad("after", "the weights of before", "weights that training has changed")
-    return Leak(weights, update, "weights", fixed, batch_size)
-
-
-def load(path: str | Path) -> Leak:
-    """The leak that `Leak.save` wrote.  Nothing in the file is run.
-
-    Raises ValueError for a file that is no leak, and OSError where there is none.
-    """
-    wanted = "a file that Leak.save wrote"
-    parts: dict[str, Tensors] = {"weights": {}, "update": {}, "buffers": {}}
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["leak"])
-            for what, name in (key.split("/", 1) for key in header["names"]):
-                parts[what][name] = file.get_tensor(f"{what}/{name}")
-        kind, size, victims = (header[name] for name in ("kind", "batch_size", "victims"))
-    except (
-        safetensors.SafetensorError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        raise bad("path", f"{path} ({error})", wanted) from error
-    counted = all(type(n) is int and n > 0 for n in (size, 1 if victims is None else victims))
-    if kind not in ("gradient", "weights") or not counted:
-        raise bad("path", f"{path} with the header {header}", wanted)
-    return Leak(**parts, kind=kind, batch_size=size, victims=victims)
-
-
-def stack(leaks: Sequence[Leak]) -> Leak:
-    """V leaks of the same network as one `Leak`, so that an attack runs on all of them at once.
-
-    Every tensor (…) becomes (V, …).  Raises ValueError when the leaks do not fit together.
-    """
-    leaks = list(leaks)
-    if not leaks:
-        raise bad("leaks", "an empty list", "at least one Leak")
-    first = leaks[0]
-    for i, leak in enumerate(leaks):
-        if leak.victims is not None:
-            raise bad(f"leaks[{i}]", "a stack", "single leaks")
-        for what in ("kind", "batch_size"):
-            if getattr(leak, what) != getattr(first, what):
-                raise bad(f"leaks[{i}].{what}", getattr(leak, what), f"{getattr(first, what)}")
-        for what in ("weights", "update", "buffers"):
-            if _shapes(getattr(leak, what)) != _shapes(getattr(first, what)):
-                raise bad(f"leaks[{i}].{what}", "other names or shapes", "those of leaks[0]")
-    pile = {
-        what: {k: torch.stack([getattr(leak, what)[k] for leak in leaks]) for k in _shapes(tensors)}
-        for what, tensors in [(f.name, getattr(first, f.name)) for f in fields(Leak)]
-        if isinstance(tensors, dict)
-    }
-    return Leak(**pile, kind=first.kind, batch_size=first.batch_size, victims=len(leaks))
-
-
-def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
-    """Some of the victims of a stack, as a stack.
-
-    Raises ValueError for a single leak, or where no victim is left.
-    """
-    if leaks.victims is None:
-        raise bad("leaks", "a single Leak", "a stack")
-    kept = {
-        f.name: {name: tensor[rows] for name, tensor in getattr(leaks, f.name).items()}
-        for f in fields(Leak)
-        if isinstance(getattr(leaks, f.name), dict)
-    }
-    victims = len(torch.arange(leaks.victims)[rows])
-    if victims == 0:
-        raise bad("rows", rows, f"some of the {leaks.victims} victims")
-    return replace(leaks, **kept, victims=victims)
-
-
-def without(leak: Leak, names: Collection[str]) -> Leak:
-    """The leak of a client that keeps the tensors of these names to itself."""
-    rest = {
-        what: {name: t for name, t in getattr(leak, what).items() if name not in names}
-        for what in ("weights", "update", "buffers")
-    }
-    return replace(leak, **rest)
 
 
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
@@ -394,20 +218,10 @@ def logits_shape(
     return logits.shape
 
 
-def _parts(
+def _computed(
     model: nn.Module, defense: Defense | None, generator: torch.Generator
-) -> tuple[Callable[..., Tensors], Callable[[Tensors], Tensors]]:
-    """(g, defend): what a client computes, and what it does to a direction before it leaves."""
+) -> Callable[..., Tensors]:
+    """What the client computes: the gradient, or what a defence puts in its place."""
     if isinstance(defense, InPlaceOfGradient):
-        return defense.gradient(model, generator), _as_it_is
-    if defense is None or isinstance(defense, OnWeights):
-        return gradient(model), _as_it_is
-    return gradient(model), lambda direction: defense(direction, generator)
-
-
-def _as_it_is(direction: Tensors) -> Tensors:
-    return direction
-
-
-def _shapes(tensors: Tensors) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
+        return defense.gradient(model, generator)
+    return gradient(model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,6 +11,21 @@ from .. import client, data, metrics, models
 
 DIGIT = (1, 1, 28, 28)
 MANY_STEPS = 400
+
+
+class Tried(NamedTuple):
+    """A defence, strengths from weak to strong, and what the attacker who knows it changes."""
+
+    make: Callable[[float], client.Defense]
+    strengths: tuple[float, ...]
+    knowing: Callable[[float], dict]
+
+
+def photographs(names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Photographs (N, 3, 32, 32) by their names in `data.PICTURES`, and their labels (N,)."""
+    images, labels = data.load("photos")
+    rows = [data.PICTURES.index(name) for name in names]
+    return images[rows], labels[rows]
 
 
 def defended(

@@ -11,8 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .. import adaptive, attacks, client, data, defenses, metrics, models, plots
+from .. import adaptive, attacks, client, defenses, metrics, models, plots
 from ..plots import COLOURS, STYLE, Picture
+from ._shared import photographs
 
 SIGMAS = (1e-3, 1e-2, 3e-2, 1e-1)
 STOPS = (10, 20, 50, 100)
@@ -25,9 +26,7 @@ MARKERS = ("o", "s", "^")
 @cache
 def portraits() -> tuple[nn.Module, Tensor, Tensor]:
     """The network, three photographs (3, C, H, W) and their labels (3,)."""
-    images, numbers = data.load("photos")
-    chosen = [data.PICTURES.index(name) for name in PORTRAITS]
-    return models.lenet(classes=8, seed=0), images[chosen], numbers[chosen]
+    return models.lenet(classes=8, seed=0), *photographs(PORTRAITS)
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import adaptive, attacks, client, data, defenses, metrics, models, plots
 from ..plots import Picture
+from ._shared import photographs
 
 ATTACKED = ("astronaut", "rocket", "temple")
 PRUNED_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -18,18 +19,11 @@ PHOTO_STEPS = 120
 DIGIT_SHARES = (0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995)
 
 
-def attacked_photos() -> tuple[Tensor, Tensor]:
-    """Three photographs (3, 3, 32, 32) and their labels (3,)."""
-    images, labels = data.load("photos")
-    rows = [data.PICTURES.index(name) for name in ATTACKED]
-    return images[rows], labels[rows]
-
-
 def _rebuilt(
     sent: Sequence[Callable], defend: Callable[..., Tensor] | None
 ) -> tuple[client.Leak, Tensor]:
     """The photographs' leaks under each defence, and what iDLG sees (len(sent), 3, 3, 32, 32)."""
-    images, labels = attacked_photos()
+    images, labels = photographs(ATTACKED)
     leaks = client.stack(
         [
             client.share_gradient(
@@ -66,7 +60,7 @@ def quantized() -> dict[str, Tensor]:
 
 def likeness(images: Tensor) -> float:
     """The median SSIM of three rebuilt photographs."""
-    return float(metrics.ssim(images, attacked_photos()[0]).median())
+    return float(metrics.ssim(images, photographs(ATTACKED)[0]).median())
 
 
 def pruned_photos(pruned_share: float = 0.9) -> Picture:
@@ -90,7 +84,7 @@ def quantized_photos(bits: int = 4) -> Picture:
 def _both(told: str, seen: dict[str, Tensor]) -> Picture:
     scores = ", ".join(f"{attacker} {likeness(images):.2f}" for attacker, images in seen.items())
     return plots.images(
-        {"private": attacked_photos()[0], **seen},
+        {"private": photographs(ATTACKED)[0], **seen},
         titles=ATTACKED,
         caption=f"{told} Median SSIM: {scores}. At most {PHOTO_STEPS} evaluations.",
     )

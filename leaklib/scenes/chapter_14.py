@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import adaptive, attacks, client, data, defenses, metrics, models, plots
 from ..plots import Picture
+from ._shared import Tried
 
 MASKED_FACES = (25, 31, 50)  # of a hundred
 MASKS = (1e-2, 3e-2, 5e-2, 0.1, 0.5, 0.9, 0.95, 0.98, 0.99)
 
 
-class Obfuscation(NamedTuple):
-    """A defence with strengths from weak to strong, and what the attacker who knows it does."""
-
-    make: Callable[[float], Callable]
-    strengths: tuple[float, ...]
-    knowing: Callable[[float], dict]
-
-
 OBFUSCATIONS = {
-    "masking, p": Obfuscation(
-        defenses.random_mask, MASKS, lambda p: dict(defend=adaptive.entries_sent)
-    ),
-    "clipping, C": Obfuscation(
+    "masking, p": Tried(defenses.random_mask, MASKS, lambda p: dict(defend=adaptive.entries_sent)),
+    "clipping, C": Tried(
         defenses.clip, (20.0, 10.0, 1.0, 1e-2), lambda C: dict(defend=adaptive.scale_free)
     ),
-    "pruning, p": Obfuscation(
+    "pruning, p": Tried(
         defenses.prune,
         (0.5, 0.7, 0.9, 0.98, 0.995),
         lambda p: dict(defend=adaptive.entries_sent),
     ),
-    "noising, σ": Obfuscation(
+    "noising, σ": Tried(
         defenses.gaussian,
         (3e-2, 6e-2, 0.1),
         lambda sigma: dict(distance=adaptive.likelihood(sigma), prior=adaptive.smooth()),
@@ -74,9 +63,9 @@ def rebuilt_from(name: str) -> dict[str, Tensor]:
     images, leaks = obfuscated(name)
     _, strengths, knowing = OBFUSCATIONS[name]
     same = "distance" not in knowing(strengths[0])
-    batches = [_joined(leaks)] if same else leaks
+    batches = [client.join(leaks)] if same else leaks
     tried = {
-        "naive": [_attack(_joined(leaks), NAIVE_STEPS)],
+        "naive": [_attack(client.join(leaks), NAIVE_STEPS)],
         "knows the defence": [
             _attack(batch, KNOWING_STEPS, **knowing(strength))
             for batch, strength in zip(batches, strengths, strict=False)
@@ -109,15 +98,6 @@ def masked_faces(p: float = 0.5) -> Picture:
         caption=f"Masked: {p:g} of the entries. Sent: {kept:,.0f} numbers, "
         f"{kept / images[0].numel():.1f} for each pixel. Median SSIM: {told}.",
     )
-
-
-def _joined(leaks: list[client.Leak]) -> client.Leak:
-    """Stacks of the same network as one stack."""
-    pile = {
-        what: {n: torch.cat([getattr(s, what)[n] for s in leaks]) for n in getattr(leaks[0], what)}
-        for what in ("weights", "update", "buffers")
-    }
-    return client.Leak(**pile, victims=sum(s.victims for s in leaks))
 
 
 def _attack(leaks: client.Leak, steps: int, **settings: object) -> Tensor:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
 
 import matplotlib
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .. import adaptive, attacks, client, data, defenses, metrics, models, plots, results
+from .. import adaptive, attacks, client, defenses, metrics, models, plots, results
 from ..plots import COLOURS, STYLE, Picture
+from ._shared import Tried, photographs
 from .paper_vs_here import SETS
 
 TRIED_PHOTOS = ("cat", "coffee", "flower")
@@ -23,14 +21,6 @@ FAILS = 0.3  # an attacker fails where the mean SSIM is below
 RECOVERED_BELOW = 1e-3  # of the mean squared error
 TWO_SCORES = {"SSIM": "mean SSIM", "recovered": f"share with MSE < {RECOVERED_BELOW:g}"}
 SHOWN_LOCKS = ("published lock", "published lock, wide maps", "sigmoid lock")
-
-
-class Tried(NamedTuple):
-    """A defence at three strengths, and what the attacker who knows it changes."""
-
-    make: Callable[[float], client.Defense]
-    strengths: tuple[float, float, float]
-    knowing: Callable[[float], dict]
 
 
 SENT, SCALE_FREE = dict(defend=adaptive.entries_sent), dict(defend=adaptive.scale_free)
@@ -71,9 +61,7 @@ TRIED = {
 @cache
 def tried_photos() -> tuple[Tensor, Tensor]:
     """Three photographs (3, 3, 32, 32) and their labels (3,)."""
-    images, labels = data.load("photos")
-    rows = [data.PICTURES.index(name) for name in TRIED_PHOTOS]
-    return images[rows], labels[rows]
+    return photographs(TRIED_PHOTOS)
 
 
 @cache
@@ -113,7 +101,7 @@ def outcomes(attacker: str) -> dict[tuple[str, str], Tensor]:
     for settings, kind, cases in batches:
         seen = _known if attacker == "adaptive" else tried_messages
         leaks = [seen(*case) for case in cases]
-        images = _attacked(_joined(leaks), kind, settings)
+        images = _attacked(client.join(leaks), kind, settings)
         found |= dict(zip(cases, images.split(len(TRIED_PHOTOS)), strict=True))
     return found
 
@@ -149,15 +137,6 @@ def _attacked(leaks: client.Leak, kind: str, settings: dict) -> Tensor:
         labels=y.repeat(leaks.victims // len(y))[:, None], steps=TRIED_STEPS, **settings,
     )  # fmt: skip
     return out.images[:, 0]
-
-
-def _joined(leaks: Sequence[client.Leak]) -> client.Leak:
-    """Stacks of the same network as one stack."""
-    pile = {
-        what: {n: torch.cat([getattr(s, what)[n] for s in leaks]) for n in getattr(leaks[0], what)}
-        for what in ("weights", "update", "buffers")
-    }
-    return client.Leak(**pile, kind=leaks[0].kind, victims=sum(s.victims for s in leaks))
 
 
 # ------------------------------------------------------------------ the saved experiment

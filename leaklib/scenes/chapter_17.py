@@ -14,9 +14,9 @@ from torch import Tensor
 
 from .. import results
 from ..plots import COLOURS, STYLE, Picture
+from .chapter_16 import ATTACKERS, tried_sets
 from .paper_vs_here import SETS
 
-ATTACKERS = ("naive", "adaptive")
 JUDGES = (*ATTACKERS, "the stronger")
 SSIM_SEEN = 0.6  # above this a picture counts as recognised
 LEAKAGES: dict[str, Callable[[list[float]], float]] = {
@@ -47,8 +47,7 @@ class Point(NamedTuple):
 
 def judged_sets() -> tuple[str, ...]:
     """The data sets on which the saved experiment `defenses` has both attacks and training."""
-    held = results.finished(results.load("defenses"))
-    return tuple(SETS[name] for name in held if f"{name} trained" in held)
+    return tuple(SETS[name] for name in tried_sets())
 
 
 @cache

@@ -571,6 +571,29 @@ def test_stack_of_weights_keeps_kind_direction_and_buffers(small_digits, own_net
         assert_close({n: t[i] for n, t in pile.direction.items()}, leak.direction)
 
 
+def test_stacks_are_joined_victims_after_victims(small_digits):
+    x, y = small_digits
+    every = [
+        client.share_weights(small_lenet(i), x[i : i + 1], y[i : i + 1], lr=1) for i in range(3)
+    ]
+    joined = client.join([client.stack(every[:1]), client.stack(every[1:])])
+    assert_same(joined, client.stack(every))
+
+
+def test_what_does_not_fit_together_is_not_joined(small_digits):
+    x, y = small_digits
+    leak = client.share_gradient(small_lenet(), x[:1], y[:1])
+    weights = client.share_weights(small_lenet(), x[:1], y[:1], lr=1)
+    stack = client.stack([leak])
+    for stacks, wrong in (
+        ([], "stacks: got an empty list"),
+        ([stack, leak], r"stacks\[1\]: got a single Leak; wanted a stack"),
+        ([stack, client.stack([weights])], r"leaks\[1\].kind: got weights; wanted gradient"),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            client.join(stacks)
+
+
 def test_what_does_not_fit_together_is_not_stacked(small_digits):
     x, y = small_digits
     model = small_lenet()
