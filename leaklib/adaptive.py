@@ -22,7 +22,7 @@ from . import labels as label_rules
 from ._errors import bad
 from ._numbers import inverse, norm
 from .client import Leak, Tensors, check_leak, gradient, stack
-from .defenses import noise_factors
+from .defenses import noise_factors, spacing_of
 
 Defend = Callable[[Tensors, Leak], Tensors]
 
@@ -54,14 +54,12 @@ def within_cells(bits: int) -> Defend:
     for each tensor, so that the squared distance of the result from h is that of g from the cell
     of numbers that are rounded to h.  Raises ValueError unless 2 <= bits <= 16.
     """
-    if not (isinstance(bits, int) and 2 <= bits <= 16):
-        raise bad("bits", bits, "a whole number from 2 to 16")
+    spacing = spacing_of(bits)
 
     def defend(gradient: Tensors, leak: Leak) -> Tensors:
         moved = {}
         for name, h in leak.direction.items():
-            # delta = max |h| / (2^(bits - 1) - 1)
-            delta = h.abs().max() / (2 ** (bits - 1) - 1)
+            delta = spacing(h)
             apart = h - gradient[name]
             moved[name] = gradient[name] + torch.minimum(
                 torch.maximum(apart, -delta / 2), delta / 2

@@ -90,18 +90,27 @@ def quantize(bits: int) -> OfDirection:
     delta round(g / delta),  delta = max |g| / (2^(bits - 1) - 1), for each tensor.  Zero is a
     level; two bits leave -max, 0 and max.  2 <= bits <= 16.  Raises ValueError for other bits.
     """
-    if not (isinstance(bits, int) and 2 <= bits <= 16):
-        raise bad("bits", bits, "a whole number from 2 to 16")
+    spacing = spacing_of(bits)
 
     def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
         rounded = {}
         for name, d in direction.items():
-            # delta = max |g| / (2^(bits - 1) - 1)
-            delta = d.abs().max() / (2 ** (bits - 1) - 1)
+            delta = spacing(d)
             rounded[name] = torch.where(delta > 0, delta * (d / delta).round(), d)
         return rounded
 
     return defend
+
+
+def spacing_of(bits: int) -> Callable[[Tensor], Tensor]:
+    """How far apart the levels of `quantize(bits)` are, for a tensor before rounding or after it.
+
+    delta = max |g| / (2^(bits - 1) - 1).  Raises ValueError unless 2 <= bits <= 16.
+    """
+    if not (isinstance(bits, int) and 2 <= bits <= 16):
+        raise bad("bits", bits, "a whole number from 2 to 16")
+    # delta = max |g| / (2^(bits - 1) - 1)
+    return lambda g: g.abs().max() / (2 ** (bits - 1) - 1)
 
 
 def half(dtype: torch.dtype = torch.float16) -> OfDirection:
@@ -262,19 +271,21 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
         g = gradient(model)
 
         def private(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-            def inputs(x: Tensor) -> Tensor:
+            def inputs(x: Tensor) -> tuple[Tensor, Tensor]:
                 seen = []
                 hook = known[layer].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
                 try:
                     functional_call(model, (W, buffers or {}), (x[None],))
                 finally:
                     hook.remove()
-                return seen[0].reshape(-1)  # (M,)
+                r = seen[0].reshape(-1)  # (M,)
+                return r, r
 
-            # score_f = sum_b ||d r_bf / d x_b|| / |r_bf|
-            r = torch.stack([inputs(image) for image in x])  # (B, M)
-            slopes = torch.stack([jacrev(inputs)(image).flatten(1).norm(dim=1) for image in x])
-            score = (slopes / (r.abs() + 1e-10)).sum(0)
+            score = 0
+            for image in x:
+                slopes, r = jacrev(inputs, has_aux=True)(image)  # (M, …), (M,)
+                # score_f = sum_b ||d r_bf / d x_b|| / |r_bf|
+                score = score + slopes.flatten(1).norm(dim=1) / (r.abs() + 1e-10)
             dropped = score.argsort()[: int(q * len(score))]
             update = g(W, x, y, buffers)
             weight = f"{layer}.weight"

@@ -80,7 +80,7 @@ def fedsgd_round(
     for k, client in enumerate(clients):
         number = seed * len(clients) + k
         leaks.append(
-            share_gradient(model, *_drawn(client, batch_size, number), defense=defense, seed=number)
+            share_gradient(model, *drawn(client, batch_size, number), defense=defense, seed=number)
         )
     step = _weighted_mean([leak.update for leak in leaks], clients)
     assign(model, {name: leaks[0].weights[name] - lr * d for name, d in step.items()})
@@ -211,8 +211,8 @@ def unmask_sum(masked: Sequence[Tensors]) -> Tensors:
     return {name: sum(m[name] for m in masked).double() / 2**24 for name in masked[0]}
 
 
-def _drawn(client: Client, size: int | None, seed: int) -> Client:
-    """`size` of a client's images, or all of them."""
+def drawn(client: Client, size: int | None, seed: int) -> Client:
+    """`size` of a client's images, by seed; all of them where it has no more, or size is None."""
     n = len(client.images)
     if size is None or size >= n:
         return client

@@ -50,9 +50,7 @@ class KeyLock(nn.Module):
 
     def gains(self) -> tuple[Tensor, Tensor]:
         """(gamma, beta), each (O,)."""
-        maps = {"gain": self.gain, "shift": self.shift}
-        held = {f"{m}.{n}": p for m, layer in maps.items() for n, p in layer.named_parameters()}
-        return gains(held, self.key, self.gate)
+        return gains(dict(self.named_parameters()), self.key, self.gate)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.conv(x)
