@@ -42,15 +42,17 @@ def command_line(
     images: int | Mapping[str, int],
     chunk: int,
     settings: Mapping[str, object],
+    by_default: Sequence[str] | None = None,
 ) -> str | None:
     """Run an experiment as the arguments say, or go on; returns what is wrong, if anything.
 
     work(count, set, arm, range of images) -> {column: one entry an image}.  images: of each set, a
     number or {set: number}, and chunk: done at a time, unless the arguments say otherwise.
+    by_default: the sets of a run that names none; None is all of them.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--images", type=int, help="of each set")
-    parser.add_argument("--sets", nargs="+", choices=sets, default=list(sets))
+    parser.add_argument("--sets", nargs="+", choices=sets, default=list(by_default or sets))
     parser.add_argument("--chunk", type=int, default=chunk, help="images attacked at once")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--fresh", action="store_true", help="begin anew, whatever is saved")

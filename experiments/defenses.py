@@ -23,19 +23,18 @@ Claim: Kim & Park 2024; Zhu et al. 2019; Zhao, Luo & Ding 2022; Sun et al. 2021;
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from _attacked_and_trained import BY_DEFAULT, SETS, SHAPES, counts, private_of, tested
 from _experiment import RESULTS, Set, command_line
 from leaklib import (
     adaptive,
     attacks,
     client,
-    data,
     defenses,
     federated,
     labels,
@@ -49,11 +48,6 @@ EVALUATIONS, ROUNDS, CLIENTS, BATCH = 200, 200, 5, 32
 DP_FASTER = 5
 SENT_AT = 0.1  # the learning rate of clients that send weights
 LEARNING_RATES = {"mnist": 0.1, "cifar10": 0.1, "digits": 0.1}
-TRAINED_ON = {
-    "mnist": ("mnist", 2000),
-    "cifar10": ("cifar10_train", 3800),
-    "digits": ("digits", 1500),
-}
 
 
 class Arm(NamedTuple):
@@ -128,31 +122,8 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def victims(name: str, count: int) -> Set:
-    """The images that are attacked."""
-    return Set(*data.load(name, count, seed=0), classes=10)
-
-
-def pupils(name: str, count: int) -> Set:
-    """The images that clients train on."""
-    name, number = TRAINED_ON[name.removesuffix(" trained")]
-    return Set(*(part[:number] for part in shuffled(name)), classes=10)
-
-
-def shuffled(name: str) -> tuple[Tensor, Tensor]:
-    """All of a set, in an order in which the first ones may be trained on and the last tested."""
-    return data.load(name, len(data.load(name)[1]), seed=0)
-
-
-SETS = {
-    **dict.fromkeys(LEARNING_RATES, victims),
-    **{f"{name} trained": pupils for name in LEARNING_RATES},
-}
-
-
 def network(name: str, seed: int, **settings: str) -> torch.nn.Module:
-    channels, size = {"mnist": (1, 28), "cifar10": (3, 32), "digits": (1, 28)}[name]
-    return models.lenet(channels, size, seed=seed, **settings)
+    return models.lenet(*SHAPES[name], seed=seed, **settings)
 
 
 def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
@@ -193,9 +164,7 @@ def trained(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
         return {"accuracy": [None] * len(rows)}
     defense, _, bound = ARMS[arm]
     lr = LEARNING_RATES[name] / (bound or 1) * (DP_FASTER if arm.startswith("DP-SGD") else 1)
-    # CIFAR-10 has its test images apart; of the others some that no client trains on
-    seen = 0 if name == "cifar10" else len(private.images)
-    test = federated.Client(*(part[seen:] for part in shuffled(name)))
+    test = tested(name, private)
     scores = []
     for seed in rows:
         clients = federated.split(*private[:2], CLIENTS, seed=seed)
@@ -214,17 +183,8 @@ def one_step(
     model: torch.nn.Module, clients: Sequence[federated.Client], *, seed: int, **settings: object
 ) -> None:
     """A round in which each client makes one step on a batch, and sends its weights."""
-    drawn = []
-    for k, (x, y) in enumerate(clients):
-        generator = torch.Generator().manual_seed(seed * len(clients) + k)
-        rows = torch.randperm(len(x), generator=generator)[:BATCH]
-        drawn.append(federated.Client(x[rows], y[rows]))
+    drawn = [federated.drawn(c, BATCH, seed * len(clients) + k) for k, c in enumerate(clients)]
     federated.fedavg_round(model, drawn, batch_size=None, seed=seed, **settings)
-
-
-@cache
-def private_of(case: str, count: int) -> Set:
-    return SETS[case](case, count)
 
 
 def work(count: int, case: str, arm: str, rows: range) -> dict[str, list]:
@@ -238,11 +198,9 @@ def main(
     arguments: Sequence[str] | None = None, path: Path = RESULTS / "defenses.json"
 ) -> str | None:
     """Run, or go on; returns what is wrong, if anything."""
-    if arguments is None and len(sys.argv) == 1:
-        arguments = ["--sets", *(s for s in SETS if not s.startswith("digits"))]
-    images = {name: SEEDS if name.endswith("trained") else IMAGES for name in SETS}
     return command_line(
-        __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=images, chunk=20,
+        __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, chunk=20,
+        images=counts(IMAGES, SEEDS), by_default=BY_DEFAULT,
         settings=dict(
             evaluations=EVALUATIONS, restarts=2, rounds=ROUNDS, clients=CLIENTS, batch=BATCH,
             learning_rates=LEARNING_RATES, dp_faster=DP_FASTER, sent_at=SENT_AT,

@@ -28,18 +28,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from _attacked_and_trained import BY_DEFAULT, SETS, SHAPES, counts, private_of, tested
 from _experiment import RESULTS, Set, command_line
-from leaklib import adaptive, attacks, client, data, federated, keylock, metrics, models, scenes
+from leaklib import adaptive, attacks, client, federated, keylock, metrics, models, scenes
 
 IMAGES, SEEDS = 20, 3
 EVALUATIONS, ROUNDS, CLIENTS = 300, 15, 5
 LEARNING_RATE = 0.1
 TRAINED = dict(init="torch", activation="tanh")
-TRAINED_ON = {
-    "mnist": ("mnist", 2000),
-    "cifar10": ("cifar10_train", 3800),
-    "digits": ("digits", 1500),
-}
 
 
 class Lock(NamedTuple):
@@ -60,34 +56,16 @@ ARMS: dict[str, Lock | None] = {
 }
 
 
-def victims(name: str, count: int) -> Set:
-    """The images that are attacked."""
-    return Set(*data.load(name, count, seed=0), classes=10)
-
-
-def pupils(name: str, count: int) -> Set:
-    """The images that clients train on."""
-    name, number = TRAINED_ON[name.removesuffix(" trained")]
-    return Set(*(part[:number] for part in shuffled(name)), classes=10)
-
-
-def shuffled(name: str) -> tuple[Tensor, Tensor]:
-    """All of a set, in an order in which the first ones may be trained on and the last tested."""
-    return data.load(name, len(data.load(name)[1]), seed=0)
-
-
-SETS = {
-    **dict.fromkeys(TRAINED_ON, victims),
-    **{f"{name} trained": pupils for name in TRAINED_ON},
-}
-
-
 def network(name: str, lock: Lock | None, seed: int, key: int, **settings: str) -> nn.Sequential:
-    size = {"mnist": (1, 28), "cifar10": (3, 32), "digits": (1, 28)}[name]
     if lock is None:
-        return models.lenet(*size, seed=seed, **settings)
+        return models.lenet(*SHAPES[name], seed=seed, **settings)
     model = models.lenet_keylock(
-        *size, seed=seed, key=keylock.new_key(seed=key), gate=lock.gate, norm=lock.norm, **settings
+        *SHAPES[name],
+        seed=seed,
+        key=keylock.new_key(seed=key),
+        gate=lock.gate,
+        norm=lock.norm,
+        **settings,
     )
     if lock.wide:
         for place, layer in enumerate((model.lock.gain, model.lock.shift)):
@@ -121,17 +99,15 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
         if out.unknowns.get("gamma") is not None:
             found["gamma_error"] = (out.unknowns["gamma"] - gamma).abs().mean(1).tolist()
 
-    one = [slice(j, j + 1) for j in range(len(x))]
-    if lock is None:
-        leak = client.stack(client.share_gradient(n, x[s], y[s]) for n, s in zip(nets, one))
-        keep("true", attacks.idlg(nets[0], leak, shape, **settings))
+    opened = nets if lock is None else [keylock.opened(net) for net in nets]
+    locked = arm not in ("no lock", "normalisation alone")
+    sent = [
+        client.share_gradient(net, x[j : j + 1], y[j : j + 1])
+        for j, net in enumerate(nets if locked else opened)
+    ]
+    if not locked:
+        keep("true", attacks.idlg(opened[0], client.stack(sent), shape, **settings))
         return _filled(found, len(x))
-    opened = [keylock.opened(net) for net in nets]
-    if arm == "normalisation alone":
-        leak = client.stack(client.share_gradient(n, x[s], y[s]) for n, s in zip(opened, one))
-        keep("true", attacks.idlg(opened[0], leak, shape, **settings))
-        return _filled(found, len(x))
-    sent = [client.share_gradient(n, x[s], y[s]) for n, s in zip(nets, one)]
     leak = client.stack(keylock.shared(n, message) for n, message in zip(nets, sent))
     told = client.stack(keylock.shared(n, message, maps=True) for n, message in zip(nets, sent))
     with torch.no_grad():
@@ -160,8 +136,7 @@ def _filled(found: dict[str, list], n: int) -> dict[str, list]:
 
 def trained(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     """The accuracy after training, with every private part that one might try; one entry a seed."""
-    seen = 0 if name == "cifar10" else len(private.images)
-    test = federated.Client(*(part[seen:] for part in shuffled(name)))
+    test = tested(name, private)
     lock = ARMS[arm]
     columns: dict[str, list] = {w: [] for w in ("own", "another", "random_key", "fresh", "zeros")}
     for seed in rows:
@@ -196,11 +171,6 @@ def trained(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     return columns
 
 
-@cache
-def private_of(case: str, count: int) -> Set:
-    return SETS[case](case, count)
-
-
 def work(count: int, case: str, arm: str, rows: range) -> dict[str, list]:
     """What one process does at a time: one arm against some images of a set, or with some seeds."""
     name = case.removesuffix(" trained")
@@ -211,11 +181,9 @@ def main(
     arguments: Sequence[str] | None = None, path: Path = RESULTS / "keylock.json"
 ) -> str | None:
     """Run, or go on; returns what is wrong, if anything."""
-    if arguments is None and len(sys.argv) == 1:
-        arguments = ["--sets", *(s for s in SETS if not s.startswith("digits"))]
-    images = {name: SEEDS if name.endswith("trained") else IMAGES for name in SETS}
     return command_line(
-        __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=images, chunk=20,
+        __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, chunk=20,
+        images=counts(IMAGES, SEEDS), by_default=BY_DEFAULT,
         settings=dict(
             evaluations=EVALUATIONS, rounds=ROUNDS, clients=CLIENTS, learning_rate=LEARNING_RATE
         ),

@@ -62,6 +62,24 @@ def weights_of_each():
     return send
 
 
+@pytest.fixture
+def shrunk(monkeypatch):
+    """shrunk(experiment, size=…, IMAGES=…): an experiment on defences, on 60 digits, with these."""
+    import _attacked_and_trained as sets
+
+    def shrink(experiment, size=None, **settings):
+        digits = data.load("digits", 60, size=size, seed=0)
+        load = lambda name, count=None, seed=0: tuple(part[:count] for part in digits)  # noqa: E731
+        monkeypatch.setattr(data, "load", load)
+        monkeypatch.setattr(sets, "TRAINED_ON", {"digits": ("digits", 40)})
+        for name, value in settings.items():
+            monkeypatch.setattr(experiment, name, value)
+        sets.private_of.cache_clear()
+
+    yield shrink
+    sets.private_of.cache_clear()
+
+
 class Residual(nn.Module):
     """A reader's own network: a residual branch, group normalisation, names unlike leaklib's."""
 

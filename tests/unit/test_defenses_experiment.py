@@ -5,30 +5,17 @@ import json
 import pytest
 import torch
 
+import _attacked_and_trained
 import defenses as experiment
 from leaklib import adaptive, client, data, defenses, models, results
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(shrunk, monkeypatch):
     """Digits of 12 x 12 pixels, few evaluations and few rounds."""
-    digits = data.load("digits", 60, size=12, seed=0)
-    load = lambda name, count=None, seed=0: tuple(part[:count] for part in digits)  # noqa: E731
-    monkeypatch.setattr(experiment, "EVALUATIONS", 4)
-    monkeypatch.setattr(experiment, "ROUNDS", 2)
-    monkeypatch.setattr(experiment, "BATCH", 4)
-    monkeypatch.setattr(experiment, "IMAGES", 2)
-    monkeypatch.setattr(experiment, "SEEDS", 1)
-    monkeypatch.setattr(experiment, "TRAINED_ON", {"digits": ("digits", 40)})
-    monkeypatch.setattr(
-        experiment,
-        "network",
-        lambda name, seed, **settings: models.lenet(1, 12, seed=seed, **settings),
-    )
-    monkeypatch.setattr(experiment.data, "load", load)
-    experiment.private_of.cache_clear()
-    yield
-    experiment.private_of.cache_clear()
+    shrunk(experiment, size=12, EVALUATIONS=4, ROUNDS=2, BATCH=4, IMAGES=2, SEEDS=1)
+    lenet = lambda name, seed, **settings: models.lenet(1, 12, seed=seed, **settings)  # noqa: E731
+    monkeypatch.setattr(experiment, "network", lenet)
 
 
 def kept(case, arm, rows=range(2)):
@@ -61,8 +48,8 @@ def test_soteria_is_not_trained_with(small):
 
 
 def test_nobody_trains_on_what_is_tested(small):
-    taught = experiment.pupils("digits trained", 1)
-    everything = experiment.shuffled("digits")
+    taught = _attacked_and_trained.pupils("digits trained", 1)
+    everything = _attacked_and_trained.shuffled("digits")
     assert len(taught.images) == 40 and len(everything[0]) == 60
     assert torch.equal(taught.images, everything[0][:40])
 

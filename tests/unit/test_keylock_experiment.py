@@ -6,24 +6,13 @@ import pytest
 import torch
 
 import keylock as experiment
-from leaklib import adaptive, attacks, data, keylock, results
+from leaklib import adaptive, attacks, keylock, results
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(shrunk):
     """Few digits, few evaluations and few rounds."""
-    digits = data.load("digits", 60, seed=0)
-    load = lambda name, count=None, seed=0: tuple(part[:count] for part in digits)  # noqa: E731
-    monkeypatch.setattr(experiment, "EVALUATIONS", 3)
-    monkeypatch.setattr(experiment, "ROUNDS", 1)
-    monkeypatch.setattr(experiment, "IMAGES", 2)
-    monkeypatch.setattr(experiment, "SEEDS", 1)
-    monkeypatch.setattr(experiment, "CLIENTS", 2)
-    monkeypatch.setattr(experiment, "TRAINED_ON", {"digits": ("digits", 40)})
-    monkeypatch.setattr(experiment.data, "load", load)
-    experiment.private_of.cache_clear()
-    yield
-    experiment.private_of.cache_clear()
+    shrunk(experiment, EVALUATIONS=3, ROUNDS=1, IMAGES=2, SEEDS=1, CLIENTS=2)
 
 
 def kept(case, arm, rows=range(2)):
