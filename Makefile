@@ -4,7 +4,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test nightly lab serve lint tidy bench experiments screenshots repository clean distclean
+.PHONY: help install book test nightly lab serve lint tidy bench experiments screenshots linkcheck repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ experiments: $(INSTALLED)  ## list the experiments and run what is missing of th
 
 screenshots: book  ## take pictures of the site, light, dark and narrow
 	@$(PY) tools/screenshots.py
+
+linkcheck: $(INSTALLED)  ## ask every link to another site whether it is alive
+	@$(PY) tools/linkcheck.py
 
 repository: $(INSTALLED)  ## set the address: make repository URL=https://... [BRANCH=main]
 	@$(PY) tools/repository.py $(URL) $(BRANCH)

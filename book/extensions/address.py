@@ -5,6 +5,7 @@ links, Open Graph's addresses, the sitemap and the page for lost readers. A site
 elsewhere than on GitHub Pages says where in ``html.baseurl``.
 """
 
+import re
 from urllib.parse import urlsplit
 
 from sphinx.errors import ConfigError
@@ -31,6 +32,8 @@ def set_addresses(app, config):
     site = site.removesuffix("/") + "/"
     config.html_baseurl = config.ogp_site_url = site
     config.notfound_urls_prefix = urlsplit(site).path
+    # a stand-in, or a private repository, answers nobody
+    config.linkcheck_ignore = [*config.linkcheck_ignore, re.escape(repository)]
 
 
 def setup(app):
