@@ -146,7 +146,7 @@ def tables(record):
         "| Notebook | Seconds |", "|---|---:|", *took, "",
         f"The last execution was on {place['day']} (UTC), on a machine with {place['cores']} cores "
         f"({place['processor']}) and these versions:", "",
-        "| | Version |", "|---|---|", *versions, "",
+        "| Package | Version |", "|---|---|", *versions, "",
     ])  # fmt: skip
 
 

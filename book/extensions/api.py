@@ -284,7 +284,32 @@ def shorten(app, doctree):
         prefix[:] = [nodes.Text(short)]
 
 
+# Sphinx writes long signatures as a <dl> of <dd> alone, which is not valid HTML and which a screen
+# reader cannot tell; here each parameter is a line.
+LINES = {
+    "<dl>": '<span class="sig-params">',
+    "</dl>": "</span>",
+    "<dd>": '<span class="sig-line">',
+    "</dd>": "</span>",
+}
+
+
+def visit_parameters(self, node):
+    node["begun"] = len(self.body)
+    type(self).visit_desc_parameterlist(self, node)
+
+
+def depart_parameters(self, node):
+    type(self).depart_desc_parameterlist(self, node)
+    written = "".join(self.body[node["begun"] :])
+    for tag, line in LINES.items():
+        written = written.replace(tag, line)
+    self.body[node["begun"] :] = [written]
+
+
 def setup(app):
+    parameters = (visit_parameters, depart_parameters)
+    app.add_node(addnodes.desc_parameterlist, override=True, html=parameters)
     app.add_directive("leaklib-module", Module)
     app.add_directive("leaklib-function", Function)
     app.connect("autodoc-process-docstring", process_docstring)

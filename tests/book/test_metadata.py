@@ -7,7 +7,7 @@ import re
 import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 import yaml
@@ -18,9 +18,12 @@ import setup_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-URL, BRANCH = setup_cell.repository((ROOT / "_config.yml").read_text("utf-8"))
+CONFIG = (ROOT / "_config.yml").read_text("utf-8")
+URL, BRANCH = setup_cell.repository(CONFIG)
 OWNER, NAME = URL.removeprefix("https://github.com/").split("/")
-SITE = f"https://{OWNER.lower()}.github.io/{NAME}/"
+PAGES = f"https://{OWNER.lower()}.github.io/{NAME}"
+SITE = (yaml.safe_load(CONFIG)["html"].get("baseurl") or PAGES).removesuffix("/") + "/"
+BELOW = urlsplit(SITE).path
 
 # What a page shows that is no prose: it must not be what a search engine shows of it.
 NO_PROSE = ("Show code cell", "Hide code cell", "import torch", "leaklib 0.", "$", "\\")
@@ -109,12 +112,10 @@ def test_sitemap_lists_exactly_the_pages():
 class Host(http.server.SimpleHTTPRequestHandler):
     """Serves the site below a path, as GitHub Pages does, and 404.html for all else."""
 
-    below = f"/{NAME}/"
-
     def translate_path(self, path):
-        if not path.startswith(self.below):
+        if not path.startswith(BELOW):
             return str(HTML / "nothing is here")
-        return super().translate_path(path.removeprefix(self.below.rstrip("/")))
+        return super().translate_path(f"/{path.removeprefix(BELOW)}")
 
     def send_error(self, code, message=None, explain=None):
         body = (HTML / "404.html").read_bytes()
@@ -146,7 +147,7 @@ def lost(browser, host):
     context.on("requestfailed", lambda r: seen["failed"].append(r.url))
     context.on("weberror", lambda error: seen["errors"].append(str(error.error)))
     page = context.new_page()
-    wrong = f"{host}/{NAME}/notebooks/of/old/99_gone.html"
+    wrong = f"{host}{BELOW}notebooks/of/old/99_gone.html"
 
     def answered(response):
         if response.status >= 400 and response.url != wrong:
@@ -175,14 +176,14 @@ def test_a_wrong_address_deep_in_the_book_is_answered_by_a_page_in_its_style(los
 
 
 def test_lost_readers_find_the_front_page_and_every_chapter(lost, host):
-    wanted = {f"{host}/{NAME}/{name}.html" for name in pages()}
+    wanted = {f"{host}{BELOW}{name}.html" for name in pages()}
     assert wanted <= set(lost["links"])
 
 
 def test_every_link_and_search_field_of_the_page_for_lost_readers_leads_somewhere(lost, host):
     assert lost["forms"]
     for link in {*lost["everywhere"], *lost["forms"]}:
-        path = link.partition("#")[0].removeprefix(f"{host}/{NAME}/")
+        path = link.partition("#")[0].removeprefix(f"{host}{BELOW}")
         here = path.endswith("99_gone.html")  # a link to a place on the page itself
         assert here or (HTML / (path or "index.html")).is_file(), link
 
