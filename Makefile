@@ -4,7 +4,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test nightly lab serve lint tidy bench experiments screenshots linkcheck repository clean distclean
+.PHONY: help install book test nightly lab serve lint tidy vendor bench experiments screenshots linkcheck repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,12 +42,16 @@ lint: $(INSTALLED)  ## check the style of code and notebooks
 	$(PY) -m ruff format --check
 	$(PY) tools/notebooks.py --check
 	$(PY) tools/setup_cell.py --check
+	$(PY) tools/vendor.py --check
 
 tidy: $(INSTALLED)  ## put right what lint can: format, outputs, setup cells
 	$(PY) tools/notebooks.py
 	$(PY) tools/setup_cell.py
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+
+vendor: $(INSTALLED)  ## fetch again what is kept of npm's packages: MathJax, fonts
+	$(PY) tools/vendor.py
 
 bench: $(INSTALLED)  ## run every benchmark
 	@ls benchmarks/*.py >/dev/null 2>&1 || echo "There is no benchmark yet."
