@@ -65,7 +65,9 @@ def notebook_hashes(root):
 
 
 def read_record(path):
-    return json.loads(path.read_text("utf-8")) if path.exists() else {"notebooks": {}, "where": {}}
+    """What is known of earlier executions; nothing, where the file is not one of ours."""
+    record = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return record if "notebooks" in record else {"notebooks": {}, "where": {}}
 
 
 def passed(report):

@@ -341,6 +341,13 @@ def test_a_notebook_that_is_gone_leaves_the_copy(builder):
     assert not (builder.root / ".book" / "notebooks" / "01_a.ipynb").exists()
 
 
+def test_a_record_of_another_form_executes_all_again(builder):
+    builder.build()
+    (builder.root / ".book" / "executed.json").write_text('{"01_a.ipynb": "a hash"}')
+    assert builder.build() == 0
+    assert builder.ran[:2] == ["01_a.ipynb", "02_b.ipynb"]
+
+
 def build_page(builder):
     return (builder.root / ".book" / "book" / "build.md").read_text("utf-8")
 
