@@ -4,7 +4,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test nightly lab serve lint tidy vendor bench experiments screenshots repository clean distclean
+.PHONY: help install book test nightly colab lab serve lint tidy vendor bench experiments screenshots repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ test: $(INSTALLED)  ## build the book (every notebook is a test), then run all o
 
 nightly: $(INSTALLED)  ## run the tests that take too long for every change
 	$(PY) -m pytest tests/nightly -m nightly
+
+colab: $(INSTALLED)  ## run every chapter as in Colab: its file alone, in a new environment
+	$(PY) -m pytest tests/colab -m "nightly or not nightly" --durations=0 --durations-min=1
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab notebooks
