@@ -29,7 +29,7 @@ test: $(INSTALLED)  ## build the book (every notebook is a test), then run all o
 	$(PY) -m pytest tests
 
 nightly: $(INSTALLED)  ## run the tests that take too long for every change
-	$(PY) -m pytest tests/nightly -m nightly
+	$(PY) -m pytest tests -m nightly --ignore=tests/colab
 
 colab: $(INSTALLED)  ## run every chapter as in Colab: its file alone, in a new environment
 	$(PY) -m pytest tests/colab -m "nightly or not nightly" --durations=0 --durations-min=1
