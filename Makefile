@@ -4,7 +4,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test nightly colab lab serve lint tidy vendor bench experiments screenshots repository clean distclean
+.PHONY: help install book test nightly colab lab serve pdf lint tidy vendor bench experiments screenshots repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ lab: $(INSTALLED)  ## open the chapters in JupyterLab
 
 serve: book  ## build the book and show it at http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+pdf: $(INSTALLED)  ## make the book as a PDF, where TeX is installed
+	@$(PY) tools/pdf.py
 
 lint: $(INSTALLED)  ## check the style of code and notebooks
 	$(PY) -m ruff check
