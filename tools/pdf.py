@@ -1,7 +1,7 @@
 """Make the book as a PDF by xelatex: ``_build/what_gradients_remember.pdf``.
 
-It is made from the executed notebooks in ``.book``, below ``_build/latex``. What differs from the
-site stands in ``book/extensions/paper.py`` and, beside it, ``leakbook.sty``.
+It is made after the site, from the same executed notebooks in ``.book``, below ``_build/latex``.
+What differs from the site stands in ``book/extensions/paper.py`` and, beside it, ``leakbook.sty``.
 """
 
 import os
@@ -64,11 +64,9 @@ def complaints(log):
 def main(root=book.ROOT):
     if lacking := missing():
         return f"A PDF needs {' and '.join(lacking)}, which TeX Live has. {ADVICE}"
-    copy = root / ".book"
-    book.copy_pages(root, copy)
-    if not book.execute(root, copy):
-        return "A notebook failed (see above), so the PDF was not made."
-    if not write_latex(root, copy):
+    if failed := book.main(root):
+        return f"{failed} So the PDF was not made."
+    if not write_latex(root, root / ".book"):
         return "The PDF was not made: see the warnings above."
     print("xelatex: half a minute or more ...", flush=True)
     folder = root / "_build" / "latex"

@@ -10,10 +10,12 @@ from html import unescape
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx_jupyterbook_latex.nodes import RootHeader
 
 FILE = "what_gradients_remember"
 DOTS_AN_INCH = 160  # of the pictures that leaklib draws
 WIDEST = 6.3  # inches, the width of the text
+STILL = r'<img[^>]* src="[./]*_static/([\w./-]+\.png)"'
 MOST_ROWS = 8  # of a table that must not break
 
 ELEMENTS = {
@@ -51,23 +53,33 @@ class Pictures(OnPaper):
 
     def run(self, **kwargs):
         for bundle in list(self.document.findall(is_bundle)):
-            image = next(bundle.findall(nodes.image), None)
-            caption = image and caption_in(bundle)
-            if caption:
-                image["width"] = f"{width(self.env.srcdir / image['uri']):.2f}in"
-                shown = [nodes.paragraph("", "", image), nodes.paragraph("", caption)]
-                bundle.replace_self(nodes.container("", *shown, classes=["leakpicture"]))
+            image, caption = next(bundle.findall(nodes.image), None), caption_in(bundle)
+            if image and caption:
+                bundle.replace_self(self.figure(image, caption))
+        # what is left is a page's own HTML, a figure that reacts among it
+        for raw in list(self.document.findall(nodes.raw)):
+            still, caption = re.search(STILL, raw.astext()), caption_in(raw)
+            if still and caption:
+                path = f"book/assets/{still[1]}"
+                self.env.images.add_file(self.env.config.root_doc, path)
+                image = nodes.image(uri=path, candidates={"*": path})
+                raw.replace_self(self.figure(image, caption))
+
+    def figure(self, image, caption):
+        image["width"] = f"{width(self.env.srcdir / image['uri']):.2f}in"
+        shown = nodes.paragraph("", "", image), nodes.paragraph("", caption)
+        return nodes.container("", *shown, classes=["leakpicture"])
 
 
 def is_bundle(node):
     return isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"
 
 
-def caption_in(bundle):
-    """The words of the first caption in the bundle's HTML."""
-    html = "".join(raw.astext() for raw in bundle.findall(nodes.raw))
+def caption_in(node):
+    """The words of the first caption in the node's HTML."""
+    html = "".join(raw.astext() for raw in node.findall(nodes.raw))
     found = re.search("(?s)<figcaption[^>]*>(.*?)</figcaption>", html)
-    return unescape(found[1]) if found else ""
+    return unescape(re.sub("<[^>]+>", "", found[1])) if found else ""
 
 
 def width(png):
@@ -161,8 +173,19 @@ class Boxes(OnPaper):
                 quote.replace_self(nodes.container("", *quote.children, classes=[*kinds, "box"]))
 
 
+class Headings(OnPaper):
+    """The first page has no sections in LaTeX: its headings are set by leakbook.sty."""
+
+    default_priority = 710  # after sphinx_jupyterbook_latex has found them, at 700
+
+    def run(self, **kwargs):
+        for heading in list(self.document.findall(RootHeader)):
+            words = nodes.paragraph("", "", *heading.children)
+            heading.replace_self(nodes.container("", words, classes=["leakheading"]))
+
+
 def setup(app):
     app.connect("config-inited", settings, priority=900)  # after sphinx_jupyterbook_latex
-    for transform in (Pictures, Solutions, Tables, Boxes):
+    for transform in (Pictures, Solutions, Tables, Boxes, Headings):
         app.add_post_transform(transform)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -25,6 +25,10 @@ myst_enable_extensions = ["dollarmath"]
 """
 EXERCISE = "> **Exercise 1.1.** Write `double(x)`."
 SOLUTION = "<details><summary>Solution</summary>\n\nTwice $x$ is easy.\n\n</details>"
+FIGURE = """\
+```{raw} html
+<figure><img alt="" src="../_static/still.png"><figcaption>It <b>reacts</b>.</figcaption></figure>
+```"""
 TABLE = "| letter | meaning |\n|---|---|\n" + "| a | the first of all the letters |\n" * 9
 
 
@@ -42,9 +46,11 @@ def picture():
 def latex(tmp_path_factory):
     """The LaTeX of a book with one chapter."""
     folder = tmp_path_factory.mktemp("paper")
+    (folder / "book" / "assets").mkdir(parents=True)
     shutil.copytree(notebooks.ROOT / "book" / "extensions", folder / "book" / "extensions")
     (folder / "conf.py").write_text(CONF)
-    (folder / "index.md").write_text("# A book\n\n```{toctree}\nchapter\n```\n")
+    Image.new("RGB", (160, 80)).save(folder / "book" / "assets" / "still.png")
+    (folder / "index.md").write_text(f"# A book\n\n{FIGURE}\n\n```{{toctree}}\nchapter\n```\n")
     cells = [
         new_markdown_cell("# A chapter"),
         new_markdown_cell(EXERCISE),
@@ -68,10 +74,21 @@ def tex(latex):
     return (latex / f"{pdf.NAME}.tex").read_text("utf-8")
 
 
+def figures(tex):
+    """What stands inside of each figure."""
+    return re.findall(r"(?s)\\begin\{sphinxuseclass\}\{leakpicture\}(.*?)\\end\{sphinx", tex)
+
+
 def test_a_picture_keeps_its_size_and_its_caption(tex):
-    (shown,) = re.findall(r"(?s)\\begin\{sphinxuseclass\}\{leakpicture\}(.*?)\\end\{sphinx", tex)
+    _, shown = figures(tex)
     assert "width=2.00in" in shown
     assert r"A cat \& a dog." in shown and "two animals" not in tex
+
+
+def test_a_figure_in_a_page_of_its_own_html_leaves_its_still(tex, latex):
+    shown, _ = figures(tex)
+    assert "width=1.00in" in shown and "{{still}.png}" in shown and "It reacts." in shown
+    assert (latex / "still.png").exists()
 
 
 def test_a_box_is_an_environment_inside_that_of_its_kind(tex):
@@ -135,8 +152,7 @@ def test_errors_and_missing_letters_are_found_in_the_log_once_each():
 def executed(monkeypatch, tmp_path):
     """All before xelatex went well."""
     monkeypatch.setattr(pdf, "missing", lambda: [])
-    monkeypatch.setattr(pdf.book, "copy_pages", lambda root, copy: None)
-    monkeypatch.setattr(pdf.book, "execute", lambda root, copy: True)
+    monkeypatch.setattr(pdf.book, "main", lambda root: 0)
     monkeypatch.setattr(pdf, "write_latex", lambda root, copy: True)
     folder = tmp_path / "_build" / "latex"
     folder.mkdir(parents=True)
@@ -148,6 +164,12 @@ def test_what_tex_complains_of_is_said_and_no_pdf_is_made(executed, monkeypatch)
     monkeypatch.setattr(pdf, "typeset", lambda folder: pdf.complaints(LOG))
     message = pdf.main(executed)
     assert "∇" in message and "tcolorbox.sty" in message and "apt install" in message
+    assert not (executed / "_build" / f"{pdf.NAME}.pdf").exists()
+
+
+def test_a_notebook_that_fails_makes_no_pdf(executed, monkeypatch):
+    monkeypatch.setattr(pdf.book, "main", lambda root: "A notebook failed.")
+    assert pdf.main(executed) == "A notebook failed. So the PDF was not made."
     assert not (executed / "_build" / f"{pdf.NAME}.pdf").exists()
 
 
