@@ -35,6 +35,7 @@ def take(chromium, name, longest=LONGEST):
     for look, (scheme, size) in LOOKS.items():
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
+        page.wait_for_timeout(600)  # the side columns slide out of a page that became narrow
         paths.append(FOLDER / f"{Path(name).name}-{look}.png")
         height = page.evaluate("() => document.documentElement.scrollHeight")
         shown = {"x": 0, "y": 0, "width": size["width"], "height": min(height, longest)}
