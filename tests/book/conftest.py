@@ -35,11 +35,11 @@ def named(part):
 
 
 def pytest_generate_tests(metafunc):
-    """`visit` is every page and the search; `name` every page."""
+    """`visit` is every page and the search; `page_name` every page."""
     if "visit" in metafunc.fixturenames:
         metafunc.parametrize("visit", [*pages(), "search"], indirect=True, scope="session")
-    elif "name" in metafunc.fixturenames:
-        metafunc.parametrize("name", pages())
+    elif "page_name" in metafunc.fixturenames:
+        metafunc.parametrize("page_name", pages())
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

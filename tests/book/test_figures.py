@@ -67,11 +67,13 @@ def by_hand(page, figure, slider):
     assert slider.bounding_box() == box, "the slider jumps under the hand"
 
 
-def test_pictures_react_to_keyboard_mouse_and_touch(name, still, site):
+def test_pictures_react_to_keyboard_mouse_and_touch(page_name, still, site):
     page = still.new_page()
-    page.goto(f"{site}{name}.html")
+    page.goto(f"{site}{page_name}.html")
     figures = page.query_selector_all(FIGURES)
-    assert figures or not name.startswith("notebooks/"), "every chapter has a picture that reacts"
+    assert figures or not page_name.startswith("notebooks/"), (
+        "every chapter has a picture that reacts"
+    )
     for figure in figures:
         figure.evaluate("e => e.scrollIntoView({block: 'center'})")
         for number, slider in enumerate(figure.query_selector_all("input[type=range]")):
@@ -98,11 +100,11 @@ def follow(first, last, number):
     assert (first["caption"], first["alt"]) != (last["caption"], last["alt"])
 
 
-def test_pictures_stand_still_without_script(name, browser, site):
+def test_pictures_stand_still_without_script(page_name, browser, site):
     page = browser.new_page(java_script_enabled=False)
-    page.goto(f"{site}{name}.html")
+    page.goto(f"{site}{page_name}.html")
     figures = page.query_selector_all("figure")
-    assert figures or not name.startswith("notebooks/")
+    assert figures or not page_name.startswith("notebooks/")
     for figure in figures:
         image = figure.query_selector("img")
         assert image.is_visible() and image.bounding_box()["height"] > 20
