@@ -57,3 +57,13 @@ def test_front_page_leads_to_the_book(browser, site):
     page.goto(site)
     page.wait_for_url(re.compile(r"/book/welcome\.html$"))
     page.close()
+
+
+def test_search_finds_what_a_chapter_is_about(browser, site):
+    page = browser.new_page()
+    page.goto(f"{site}book/welcome.html")
+    page.click(".search-button-field")
+    page.fill("#pst-search-dialog input", "iDLG")
+    page.press("#pst-search-dialog input", "Enter")
+    page.wait_for_selector("#search-results li a[href*='05_idlg']")
+    page.close()
