@@ -38,12 +38,13 @@ def grade(notebook: Path, autograder: Path) -> dict:
 
     Every fault of the notebook is a line and costs what it costs; none raises.
     """
-    if fault := unreadable(notebook):
+    name = settings_of(autograder).get("assignment_name", "")
+    if fault := unreadable(notebook) or another(notebook, name):
         return nothing(autograder, fault)
     with tempfile.TemporaryDirectory() as folder:
         # Otter would read a log beside the notebook, with pickle: it is given the notebook alone
         alone = Path(folder) / "submission.ipynb"
-        alone.write_text(json.dumps(cleaned(notebook)), "utf-8")
+        alone.write_text(json.dumps(cleaned(notebook, name)), "utf-8")
         command = [sys.executable, "-m", "otter", "run", "-a", str(autograder.resolve())]
         command += ["-o", folder, "--no-logo", str(alone)]
         seconds = limits_of(autograder).total + STARTS
@@ -72,12 +73,20 @@ def unreadable(notebook: Path) -> str | None:
     return None
 
 
-def cleaned(notebook: Path) -> dict:
-    """The notebook's code cells alone: no outputs, no metadata that could tell Otter anything."""
+def another(notebook: Path, name: str) -> str | None:
+    """Why a notebook belongs to another assignment, or None."""
+    metadata = nbformat.read(notebook, as_version=4).metadata.get("otter", {})
+    stated = metadata.get("assignment_name", name) if isinstance(metadata, dict) else name
+    return None if stated == name else f"This is the notebook of {stated!r}; wanted {name!r}."
+
+
+def cleaned(notebook: Path, name: str) -> dict:
+    """The notebook's code cells alone: no outputs, no metadata but the assignment's name."""
     found = nbformat.read(notebook, as_version=4)
     cells = [nbformat.v4.new_code_cell(c.source) for c in found.cells if c.cell_type == "code"]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "otter": {"assignment_name": name}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
 def settings_of(autograder: Path) -> dict:
