@@ -4,7 +4,8 @@ PY := .venv/bin/python
 INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
-.PHONY: help install book test nightly lab serve lint tidy vendor bench experiments screenshots repository clean distclean
+.PHONY: help install book test nightly colab lab serve pdf lint tidy vendor bench experiments \
+	screenshots linkcheck repository clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -29,13 +30,19 @@ test: $(INSTALLED)  ## build the book (every notebook is a test), then run all o
 	$(PY) -m pytest tests
 
 nightly: $(INSTALLED)  ## run the tests that take too long for every change
-	$(PY) -m pytest tests/nightly -m nightly
+	$(PY) -m pytest tests -m nightly --ignore=tests/colab
+
+colab: $(INSTALLED)  ## run every chapter as in Colab: its file alone, in a new environment
+	$(PY) -m pytest tests/colab -m "nightly or not nightly" --durations=0 --durations-min=1
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab notebooks
 
 serve: book  ## build the book and show it at http://localhost:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+pdf: $(INSTALLED)  ## make the book as a PDF, where TeX is installed
+	@$(PY) tools/pdf.py
 
 lint: $(INSTALLED)  ## check the style of code and notebooks
 	$(PY) -m ruff check
@@ -66,6 +73,9 @@ experiments: $(INSTALLED)  ## list the experiments and run what is missing of th
 
 screenshots: book  ## take pictures of the site, light, dark and narrow
 	@$(PY) tools/screenshots.py
+
+linkcheck: $(INSTALLED)  ## ask every link to another site whether it is alive
+	@$(PY) tools/linkcheck.py
 
 repository: $(INSTALLED)  ## set the address: make repository URL=https://... [BRANCH=main]
 	@$(PY) tools/repository.py $(URL) $(BRANCH)

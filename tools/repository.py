@@ -1,7 +1,8 @@
 """Set the repository's address: ``python tools/repository.py URL [BRANCH]``.
 
 Writes it to ``_config.yml`` (the one place), then to what is made from it: ``CITATION.cff``,
-``README.md`` and the setup cell of every notebook.
+``README.md``, ``book/contributing.md`` and the setup cell of every notebook. Where the site is
+published follows from it when the book is built (``book/extensions/address.py``).
 """
 
 import re
@@ -10,7 +11,7 @@ import sys
 import notebooks
 import setup_cell
 
-COPIES = ("README.md", "CITATION.cff")
+COPIES = ("README.md", "CITATION.cff", "book/contributing.md")
 
 
 def set_address(url, branch, root=notebooks.ROOT):

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 WORDS_A_MINUTE = 220
+LISTS = ("book/api", "book/build")  # to look things up in, not to read
 
 
 def minutes(source, text):
@@ -39,7 +40,7 @@ def line(app, docname):
 
 
 def add_line(app, pagename, templatename, context, doctree):
-    if doctree is not None and pagename != app.config.root_doc:
+    if doctree is not None and pagename not in (app.config.root_doc, *LISTS):
         context["body"] = context["body"].replace("</h1>", f"</h1>\n{line(app, pagename)}", 1)
 
 

@@ -160,7 +160,7 @@ def attack(page):
         return [id, [...data].filter((_, i) => i % 4 === 0).map((v) => v / 255)];
     }))"""
     shown = {name: torch.tensor(pixels) for name, pixels in page.evaluate(read).items()}
-    words = {id_: page.inner_text(f"#live-{id_}-said") for id_ in ("draw", "closed", "dlg")}
+    words = {id_: page.inner_text(f"#live-{id_}-said") for id_ in ("closed", "dlg")}
     return shown, words
 
 
@@ -190,7 +190,6 @@ def test_attack_recovers_a_drawn_digit(live):
     assert 0.02 < shown["draw"].mean() < 0.5, "something is drawn"
     assert psnr(shown["closed"], shown["draw"]) > 40
     assert psnr(shown["dlg"], shown["draw"]) > 40
-    assert words["draw"] == "class 7"
     assert words["closed"].startswith("class 7") and words["dlg"].startswith("class 7")
 
 

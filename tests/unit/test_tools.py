@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import subprocess
 import sys
 import types
 
 import pytest
 
 import book
+import linkcheck
 import notebooks
 import repository
 import setup_cell
@@ -46,6 +49,7 @@ def project(tmp_path):
     (tmp_path / "requirements.txt").write_text("torch\n")
     (tmp_path / "leaklib" / "__init__.py").write_text("x = 1\n")
     (tmp_path / "book" / "welcome.md").write_text("# Welcome\n")
+    (tmp_path / "book" / "build.md").write_text(f"# Build\n\n{book.NOT_BUILT}")
     for name in ("01_a", "02_b"):
         text = notebooks.text(notebook(code("print(1)", id="c")))
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text(text, "utf-8")
@@ -127,12 +131,14 @@ def test_setup_cell_installs_what_the_environment_names(monkeypatch):
 
 
 def test_repository_changes_the_address_everywhere(project):
-    (project / "CITATION.cff").write_text("repository-code: https://github.com/some_one/project\n")
+    for name in repository.COPIES:
+        (project / name).write_text("see https://github.com/some_one/project\n")
     repository.set_address("https://github.com/me/mine.git", "book", root=project)
     config = (project / "_config.yml").read_text()
     assert setup_cell.repository(config) == ("https://github.com/me/mine", "book")
     assert config.startswith(CONFIG[:30]) and "# another" in config
-    assert "github.com/me/mine\n" in (project / "CITATION.cff").read_text()
+    for name in repository.COPIES:
+        assert (project / name).read_text() == "see https://github.com/me/mine\n"
     assert "git+https://github.com/me/mine@book" in first(project).read_text("utf-8")
 
 
@@ -147,6 +153,75 @@ def test_repository_wants_an_address(project, url):
     with pytest.raises(ValueError, match="URL is"):
         repository.set_address(url, None, root=project)
     assert (project / "_config.yml").read_text() == CONFIG
+
+
+# Whose addresses stand in a file, in a link or in what Colab and pip take.
+OWNERS = re.compile(r"(?:github(?:usercontent)?\.com|google\.com/github)/([\w.-]+/[\w.-]+)")
+PAGES = re.compile(r"[\w-]+\.github\.io[\w./-]*")
+# Papers' own code, other people's packages, and stand-ins in examples and tests.
+OF_OTHERS = ("book/references.md", "book/assets/", "tools/repository.py", "tests/")
+
+
+def project_files():
+    """What git would keep of this checkout, as paths relative to it."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=notebooks.ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listed.stdout.splitlines() if (notebooks.ROOT / name).is_file()]
+
+
+def addresses(pattern):
+    """{(file, address)} in all files of the project but those that name others' repositories."""
+    found = set()
+    for name in project_files():
+        if not name.startswith(OF_OTHERS):
+            text = (notebooks.ROOT / name).read_bytes().decode("utf-8", errors="ignore")
+            found |= {(name, match.removesuffix(".git")) for match in pattern.findall(text)}
+    return found
+
+
+def test_every_file_names_the_repository_of_the_one_setting():
+    url, branch = setup_cell.repository((notebooks.ROOT / "_config.yml").read_text("utf-8"))
+    ours = url.removeprefix("https://github.com/")
+    found = addresses(OWNERS)
+    assert {(name, address) for name, address in found if address != ours} == set()
+    naming = {name for name, _ in found}
+    assert {"_config.yml", "CITATION.cff", "book/contributing.md"} <= naming
+    for path in notebooks.paths():
+        assert f"git+{url}@{branch}" in path.read_text("utf-8"), path.name
+
+
+def test_no_file_says_where_the_site_is_published():
+    """That follows from the setting, and would go wrong when it changes."""
+    stand_in = "OWNER.github.io/NAME/"
+    assert {(n, a) for n, a in addresses(PAGES) if a != stand_in} == set()
+
+
+# --- links
+
+
+def link(status, uri="https://a.example/", info=""):
+    return dict(status=status, uri=uri, info=info, filename="book/a.md", lineno=3)
+
+
+def test_linkcheck_names_the_dead_links_and_where_they_stand():
+    told, well = linkcheck.report([link("working"), link("broken", info="404 Not Found")])
+    assert not well
+    assert "book/a.md:3 https://a.example/: 404 Not Found" in told
+    assert told.endswith("1 links alive, 0 refused, 1 dead")
+
+
+def test_linkcheck_does_not_fail_where_a_site_refuses_machines():
+    told, well = linkcheck.report([link("redirected"), link("broken", info="403 Forbidden")])
+    assert well
+    assert "https://a.example/: refused" in told
+
+
+def test_linkcheck_says_in_one_line_that_nothing_could_be_reached():
+    told, well = linkcheck.report([link("broken", info="no name")] * 300 + [link("ignored")])
+    assert not well
+    assert told == "None of 300 links could be reached: is this machine on the internet?"
 
 
 # --- outputs
@@ -184,7 +259,7 @@ def builder(project, monkeypatch):
         state.env = env
         report = next(part.split("=", 1)[1] for part in command if part.startswith("--junit"))
         inside = {name: "<failure/>" if name in state.fails else "" for name in names}
-        cases = [f'<testcase name="{n}">{inside[n]}</testcase>' for n in names]
+        cases = [f'<testcase name="{n}" time="1.5004">{inside[n]}</testcase>' for n in names]
         with open(report, "w") as file:
             file.write(f"<testsuite>{''.join(cases)}</testsuite>")
         return types.SimpleNamespace(returncode=0)
@@ -266,11 +341,57 @@ def test_a_notebook_that_is_gone_leaves_the_copy(builder):
     assert not (builder.root / ".book" / "notebooks" / "01_a.ipynb").exists()
 
 
+def test_a_record_of_another_form_executes_all_again(builder):
+    builder.build()
+    (builder.root / ".book" / "executed.json").write_text('{"01_a.ipynb": "a hash"}')
+    assert builder.build() == 0
+    assert builder.ran[:2] == ["01_a.ipynb", "02_b.ipynb"]
+
+
+def build_page(builder):
+    return (builder.root / ".book" / "book" / "build.md").read_text("utf-8")
+
+
+def test_the_build_page_says_how_long_each_notebook_took(builder):
+    builder.build()
+    page = build_page(builder)
+    assert "| [](../notebooks/01_a.ipynb) | 1.5 |\n| [](../notebooks/02_b.ipynb) | 1.5 |" in page
+    assert "| **All 2** | **3.0** |" in page
+    assert book.NOT_BUILT not in page
+
+
+def test_the_build_page_names_the_day_the_machine_and_the_versions(builder, monkeypatch):
+    builder.build()
+    page = build_page(builder)
+    place = book.read_record(builder.root / ".book" / "executed.json")["where"]
+    assert re.search(r"on 20\d\d-\d\d-\d\d \(UTC\)", page)
+    assert f"{os.cpu_count()} cores ({place['processor']})" in page
+    for name in ("Python", *book.PACKAGES.split()):
+        assert re.search(rf"(?m)^\| {name} \| \d[\w.+]* \|$", page), name
+
+
+def test_the_build_page_changes_only_when_something_is_executed(builder, monkeypatch):
+    builder.build()
+    before = build_page(builder)
+    later = {"day": "2100-01-01", "processor": "Z80", "cores": 1, "versions": {}}
+    monkeypatch.setattr(book, "where", lambda: later)
+    builder.build()
+    assert build_page(builder) == before
+    first(builder.root).write_text(notebooks.text(notebook(code("print(2)", id="c"))), "utf-8")
+    builder.build()
+    assert "2100-01-01" in build_page(builder)
+
+
+def test_processor_is_named_where_the_system_tells_it(tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: another\n")
+    assert book.processor(told) == "Some CPU @ 2 GHz"
+    assert book.processor(tmp_path / "none")
+
+
 def test_sources_are_never_modified(builder):
     before = first(builder.root).read_bytes()
     builder.build()
     assert first(builder.root).read_bytes() == before
-    assert json.loads((builder.root / ".book" / "executed.json").read_text()).keys() == {
-        "01_a.ipynb",
-        "02_b.ipynb",
-    }
+    record = json.loads((builder.root / ".book" / "executed.json").read_text())
+    assert record["notebooks"].keys() == {"01_a.ipynb", "02_b.ipynb"}

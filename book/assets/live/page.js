@@ -39,13 +39,13 @@
       <input id="live-${id}" type="range" min="0" max="${values.length - 1}" step="1" value="0"
         aria-valuetext="${told(0)}"><output for="live-${id}">${told(0)}</output>
     </label>`;
-  const panel = (id, number, title, name) => `
+  const panel = (id, number, title, name, said = "") => `
     <section class="live-panel" aria-labelledby="live-${id}-title">
       <h2 class="live-title" id="live-${id}-title">
         <span aria-hidden="true">${number}</span> ${title}
       </h2>
       <div class="live-screen"><canvas id="live-${id}" ${name}></canvas></div>
-      <p id="live-${id}-said"></p>
+      <p id="live-${id}-said">${said}</p>
       <div id="live-${id}-extra"></div>
     </section>`;
 
@@ -57,17 +57,15 @@
       .map((name) => `<button type="button" data-picture="${name}">${name}</button>`)
       .join("");
     const classes = Array.from({ length: CLASSES }, (_, i) => `<option>${i}</option>`).join("");
+    const label = `<label>class <select id="live-label">${classes}</select></label>`;
     root.innerHTML = `
       <div class="live-pick" role="group" aria-label="A picture to begin with">
         <span>Draw, or take</span>
         ${pictures}
         <button type="button" id="live-clear">clear</button>
-        <label class="live-class" for="live-label">Its label
-          <select id="live-label">${classes}</select>
-        </label>
       </div>
       <div class="live-panels">
-        ${panel("draw", 1, "Private", CANVAS)}
+        ${panel("draw", 1, "Private", CANVAS, label)}
         ${panel("sent", 2, "Sent", 'role="img"')}
         ${panel("closed", 3, "One division", 'role="img"')}
         ${panel("dlg", 4, "Search", 'role="img"')}
@@ -164,7 +162,6 @@
     showRows(at("sent"), g["fc1.weight"]);
     showImage(at("closed"), divided);
     const count = leakAttack.NAMES.reduce((sum, name) => sum + g[name].length, 0);
-    at("draw-said").textContent = `class ${state.truth}`;
     at("sent-said").textContent = `${count.toLocaleString("en")} numbers`;
     at("closed-said").textContent = `class ${read} · ${decibel(divided)}`;
     at("closed-extra").innerHTML = bars(g["fc.bias"], read);
