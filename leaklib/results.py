@@ -226,7 +226,9 @@ class Table:
         self.rows = [[str(cell) for cell in row] for row in rows]
 
     def html(self) -> str:
-        head = "".join(f'<th scope="col">{_marked(cell)}</th>' for cell in self.header)
+        head = "".join(
+            f'<th scope="col">{_marked(cell)}</th>' if cell else "<td></td>" for cell in self.header
+        )
         body = "".join(
             f'<tr><th scope="row">{_marked(first)}</th>'
             + "".join(f"<td>{_marked(cell)}</td>" for cell in others)

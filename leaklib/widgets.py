@@ -64,7 +64,8 @@ class _Page:
         return (
             '<figure class="leak-explore">'
             f'<img alt="{html.escape(still.alt)}" src="{still.source()}">'
-            f'<div class="leak-controls" hidden>{sliders}</div>'
+            '<div class="leak-controls" role="group" aria-label="Settings of the picture" hidden>'
+            f"{sliders}</div>"
             f'<figcaption aria-live="polite">{html.escape(still.caption)}</figcaption>'
             f'<script type="application/json">{content}</script>'
             f"<script>{SCRIPT}</script></figure>"
@@ -72,11 +73,12 @@ class _Page:
 
 
 def _slider(name: str, told: Sequence[str], start: int) -> str:
+    # a screen reader says aria-valuetext; the same words in `output` it would say once more
     value = html.escape(told[start])
     return (
         f"<label>{html.escape(name.replace('_', ' '))} "
         f'<input type="range" min="0" max="{len(told) - 1}" step="1" value="{start}" '
-        f'aria-valuetext="{value}"><output>{value}</output></label>'
+        f'aria-valuetext="{value}"><output aria-hidden="true">{value}</output></label>'
     )
 
 
@@ -98,6 +100,11 @@ const show = () => {
   image.alt = frames[number].alt;
   caption.textContent = frames[number].caption;
 };
+// the frames may be files: they are on their way before the first one is asked for
+const prepare = () => frames.forEach((frame) => { new Image().src = frame.src; });
+for (const touch of ["pointerenter", "focusin"]) {
+  root.addEventListener(touch, prepare, {once: true});
+}
 // a browser that goes back to the page remembers the slider, but not the picture
 sliders.forEach((slider) => { slider.value = slider.defaultValue; });
 sliders.forEach((slider) => slider.addEventListener("input", show));

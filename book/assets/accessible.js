@@ -1,3 +1,5 @@
+/* What a keyboard needs and the theme does not give. */
+
 /* A formula that is wider than its column scrolls inside itself, and the keyboard must get there.
    The theme does the same for code and tables. */
 addEventListener("load", async () => {
@@ -11,4 +13,15 @@ addEventListener("load", async () => {
   };
   reach();
   addEventListener("resize", reach);
+});
+
+/* The theme takes the focus from its buttons when they are pressed, so that no tooltip stays under
+   the mouse. Who presses them by a key keeps it: else there is no way back from the menu. */
+addEventListener("DOMContentLoaded", () => {
+  const theirs = ".theme-switch-button, .search-button, .primary-toggle, .secondary-toggle";
+  for (const button of document.querySelectorAll(theirs)) {
+    button.blur = () => {
+      if (!button.matches(":focus-visible")) HTMLElement.prototype.blur.call(button);
+    };
+  }
 });

@@ -2,6 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
+from axe_playwright_python import base as axe
+
+import look
+
 # axe-core's rules are about what can be seen in the page's code. "Serious" and "critical" shut
 # somebody out; the lesser ones are held to as well, as long as there is none.
 
@@ -52,3 +57,27 @@ def test_keyboard_reaches_everything_and_gets_out_again(visit):
 
 def test_focus_can_be_seen(visit):
     assert visit["unseen"] == []
+
+
+OPENERS = {
+    "the menu of chapters": ".primary-toggle",
+    "the contents of the page": ".secondary-toggle",
+    "the search": ".article-header-buttons .search-button",
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
+def test_what_covers_a_narrow_page_is_open_to_all_and_gives_the_focus_back(opener, browser, site):
+    page = browser.new_page(viewport=look.NARROW, reduced_motion="reduce")
+    page.goto(f"{site}notebooks/03_labels_leak.html")
+    page.evaluate(axe.AXE_SCRIPT)
+    page.focus(opener)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    assert page.evaluate("() => !!document.activeElement.closest('dialog')")
+    assert page.evaluate(look.BARRIERS) == []
+    assert page.evaluate(look.CONTRAST) == []
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="detached")
+    assert page.evaluate("css => document.activeElement.matches(css)", opener)
+    page.close()

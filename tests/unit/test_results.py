@@ -224,6 +224,12 @@ def test_table_has_a_caption_and_headers_for_rows_and_columns():
     assert rows[1].find("th/code").text == "a < b"
 
 
+def test_column_without_a_name_has_no_empty_header():
+    """A header without words would be read out as one."""
+    page = ET.fromstring(results.Table(["claim", ""], [["a", 1]], caption="x")._repr_html_())
+    assert [e.tag for e in page.find(".//thead/tr")] == ["th", "td"]
+
+
 def test_table_in_markdown_and_in_text():
     table = results.Table(["claim", "n"], [["a | b", 2]], caption="What it says.")
     wanted = "| claim | n |\n| --- | --- |\n| a \\| b | 2 |\n\nWhat it says."

@@ -81,6 +81,15 @@ def test_page_shows_one_still_picture_first(book):
     assert "hidden" in controls, "no sliders where no script runs"
 
 
+def test_sliders_are_a_named_group_and_say_their_value_once(book):
+    """What stands beside a slider is for the eye: the slider itself says the same to the ear."""
+    page = Page(html_of(bar, height=[1.5, 2.0]))
+    (group,) = (a for a in page.all("div") if a.get("role") == "group")
+    assert group["aria-label"] and group["class"] == "leak-controls"
+    (output,) = page.all("output")
+    assert output["aria-hidden"] == "true"
+
+
 def test_page_needs_nothing_from_elsewhere(book):
     text = html_of(bar, height=[1.0, 2.0])
     page = Page(text)
