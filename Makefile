@@ -5,10 +5,10 @@ INSTALLED := .venv/installed
 EXPERIMENTS = $(sort $(wildcard experiments/[a-z]*.py))
 
 .PHONY: help install book test nightly colab lab serve pdf lint tidy vendor bench experiments \
-	screenshots linkcheck repository clean distclean
+	screenshots linkcheck assignments check-assignments grade repository clean distclean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED)  ## make .venv with all that the book needs
 	@echo "Installed in .venv."
@@ -70,6 +70,15 @@ experiments: $(INSTALLED)  ## list the experiments and run what is missing of th
 		printf '  %-8s %s\n' "$$(basename $$script .py)" "$$(sed -n '1s/"""//gp' $$script)"; done
 	@set -e; for script in $(if $(ONLY),$(ONLY:%=experiments/%.py),$(EXPERIMENTS)); do \
 		echo "== $$script"; $(PY) $$script; done
+
+assignments: $(INSTALLED)  ## make the coursework in dist: notebooks, solutions, graders [ONLY=name]
+	@$(PY) tools/assignments.py make $(ONLY)
+
+check-assignments: $(INSTALLED)  ## prove that the coursework grades as it should [ONLY=name]
+	@$(PY) tools/assignments.py check $(ONLY)
+
+grade: $(INSTALLED)  ## grade a class: make grade FROM=folder WITH=dist/NAME/autograder/NAME.zip TO=folder
+	@$(PY) -m leaklib.grading $(FROM) --autograder $(WITH) --to $(TO)
 
 screenshots: book  ## take pictures of the site, light, dark and narrow
 	@$(PY) tools/screenshots.py

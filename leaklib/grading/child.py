@@ -1,0 +1,103 @@
+"""The process in which a submission runs: it takes cells and calls, and answers with values.
+
+    python -m leaklib.grading.child IN OUT LIMITS
+
+IN and OUT are file descriptors of frames (`wire`); LIMITS is JSON.  Started by `submission`,
+through `confine`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import types
+
+from . import wire
+
+
+class Grader:
+    """In place of Otter's notebook: the tests are elsewhere, so that a check says nothing."""
+
+    def __init__(self, *args: object, **kwargs: object):
+        pass
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *args, **kwargs: None
+
+
+def without_tests() -> None:
+    """Let `import otter` give a Grader that does nothing."""
+    module = types.ModuleType("otter")
+    module.Notebook = Grader
+    sys.modules["otter"] = module
+
+
+def limit(memory: int, files: int) -> None:
+    """Let allocations fail beyond so much more memory, and files end at a size."""
+    with open("/proc/self/statm") as statm:
+        in_use = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + memory,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (files,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write then fails, as on a full disk
+
+
+def shell() -> object:
+    """An interpreter that understands notebooks, without history and colours."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    settings.InteractiveShell.colors = "nocolor"
+    return InteractiveShell.instance(config=settings)
+
+
+def said(error: BaseException) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def answer(ip: object, request: dict) -> dict:
+    """{"value": ...} or {"error": a line}."""
+    if "run" in request:
+        result = ip.run_cell(request["run"], store_history=False)
+        error = result.error_before_exec or result.error_in_exec
+        return {"error": said(error)} if error else {"value": None}
+    name = request["name"]
+    if name not in ip.user_ns:
+        return {"error": f"NameError: `{name}` is not defined in the notebook"}
+    value = ip.user_ns[name]
+    if "args" in request:
+        if not callable(value):
+            return {"error": f"TypeError: `{name}` is not a function"}
+        value = value(*request["args"], **request["kwargs"])
+    return {"value": value}
+
+
+def main(incoming: int, outgoing: int, limits: dict) -> None:
+    without_tests()
+    ip = shell()
+    with os.fdopen(incoming, "rb") as requests, os.fdopen(outgoing, "wb") as replies:
+        limit(limits["memory"], limits["files"])
+        wire.send(replies, {"value": os.environ.get("LEAKLIB_CONFINED", "nothing")})
+        while True:
+            try:
+                request = wire.receive(requests)
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                continue  # it came too late for what it should have stopped
+            try:
+                reply = wire.pack(answer(ip, request))
+            except BaseException as error:
+                reply = wire.pack({"error": said(error)})
+            replies.write(reply)
+            replies.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))

@@ -1,0 +1,259 @@
+"""A student's notebook in a process of its own, asked from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from . import confine, wire
+
+PACKAGE = Path(__file__).resolve().parent.parent
+PATIENCE = 5  # seconds that an interrupted process has before it is killed
+SLACK = 5
+STARTS = 60  # seconds in which PyTorch is imported
+TICKS = os.sysconf("SC_CLK_TCK")
+READABLE = (
+    "/usr", "/lib", "/lib64", "/bin", "/sys", "/dev/urandom",
+    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
+    "/etc/ld.so.cache", "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
+    "/etc/fonts", "/etc/ssl", "/etc/mime.types",
+)  # fmt: skip
+
+
+class Limits(NamedTuple):
+    """What a submission may use: processor seconds a cell or call and in all, and bytes.
+
+    Seconds on the clock may be `SLACK` times as many, for graders are busy and a cell may sleep.
+    """
+
+    seconds: float = 60
+    total: float = 900
+    memory: int = 4 * 2**30
+    printed: int = 2 * 2**20
+    files: int = 100 * 2**20
+
+
+DEFAULT = Limits()
+
+
+class SubmissionError(Exception):
+    """What went wrong in the student's notebook, in one line."""
+
+
+class Submission:
+    """The cells of a notebook, run one by one in a confined process, then open to questions.
+
+    A cell that raises, prints too much or does not end in time is noted and skipped, and the
+    others run: each question stands for itself.  `notes` has a line for each such cell.  Use it
+    as a context manager, or call `close`.
+    """
+
+    def __init__(self, cells: Sequence[str], limits: Limits = DEFAULT):
+        self.limits, self.notes, self.kept = limits, [], []
+        self.left = limits.total
+        self.folder = Path(tempfile.mkdtemp(prefix="submission-"))
+        self.child: _Child | None = None
+        for number, cell in enumerate(cells, start=1):
+            try:
+                self._ask({"run": cell})
+                self.kept.append(cell)
+            except SubmissionError as error:
+                self.notes.append(f"Code cell {number}: {error}")
+        if self._started().confined == "nothing":
+            self.notes.append(
+                "This machine cannot keep a submission from reading files: it has no Landlock, "
+                "and this is not root. Grade in a container."
+            )
+
+    def call(self, name: str, *args: object, **kwargs: object) -> object:
+        """The value of the student's function.  Raises SubmissionError."""
+        return self._ask({"name": name, "args": list(args), "kwargs": kwargs})
+
+    def value(self, name: str) -> object:
+        """A variable of the student's.  Raises SubmissionError."""
+        return self._ask({"name": name})
+
+    def close(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+            self.child = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Submission:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, request: dict) -> object:
+        if self.left <= 0:
+            raise SubmissionError(f"stopped: the notebook took {self.limits.total:g} s in all")
+        child = self._started()
+        begun = child.seconds()
+        try:
+            return child.ask(request, min(self.limits.seconds, self.left))
+        finally:
+            self.left -= child.seconds() - begun
+            if child.gone():
+                child.kill()
+                self.child = None
+
+    def _started(self) -> _Child:
+        """The process; a new one, with the cells that went well, where the old one is gone."""
+        if self.child is None:
+            self.child = _Child(self.folder, self.limits)
+            for cell in self.kept:
+                with contextlib.suppress(SubmissionError):
+                    self.child.ask({"run": cell}, self.limits.seconds)
+        return self.child
+
+
+class _Child:
+    """One process, its two pipes of frames, and a thread that counts what it prints."""
+
+    def __init__(self, folder: Path, limits: Limits):
+        self.limits, self.printed = limits, 0
+        library = folder / "library"
+        library.mkdir(exist_ok=True)
+        if not (library / PACKAGE.name).exists():
+            # the folder that holds leaklib holds other things as well, so it is not shown
+            (library / PACKAGE.name).symlink_to(PACKAGE)
+        work = folder / "work"
+        work.mkdir(exist_ok=True)
+        requests, self.requests = os.pipe()
+        self.replies, replies = os.pipe()
+        rules = {
+            "read": [*READABLE, sys.prefix, sys.base_prefix, str(PACKAGE), str(library)],
+            "write": [str(work), "/dev/null"],
+        }
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-I", confine.__file__, json.dumps(rules),
+                sys.executable, "-m", "leaklib.grading.child", str(requests), str(replies),
+                json.dumps({"memory": limits.memory, "files": limits.files}),
+            ],
+            cwd=work,
+            env=_environment(library, work),
+            pass_fds=(requests, replies),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(requests)
+        os.close(replies)
+        threading.Thread(target=self._count, daemon=True).start()
+        self.used = 0.0
+        self.confined = self._reply(STARTS)
+
+    def seconds(self) -> float:
+        """What the process has used of the processor; what is known last once it is gone."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+            after_name = stat.rpartition(")")[2].split()
+            self.used = sum(int(ticks) for ticks in after_name[11:15]) / TICKS
+        except (OSError, IndexError):
+            pass
+        return self.used
+
+    def ask(self, request: dict, seconds: float) -> object:
+        self.printed = 0
+        try:
+            with os.fdopen(os.dup(self.requests), "wb") as stream:
+                wire.send(stream, request)
+        except BrokenPipeError:
+            raise SubmissionError("the notebook ended its own process") from None
+        try:
+            return self._reply(seconds)
+        except TimeoutError:
+            self._interrupt()
+            raise SubmissionError(f"stopped: it took more than {seconds:.3g} s") from None
+
+    def _interrupt(self) -> None:
+        """Stop what runs as Ctrl-C does, so that what was defined before is kept; else kill."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGINT)
+        try:
+            self._reply(PATIENCE)
+        except TimeoutError:
+            self.kill()
+        except SubmissionError:
+            pass
+
+    def _reply(self, seconds: float) -> object:
+        used, begun = self.seconds(), time.monotonic()
+
+        def check() -> None:
+            if self.printed > self.limits.printed:
+                self.kill()
+                words = f"it printed more than {self.limits.printed:,} bytes"
+                raise SubmissionError(f"stopped: {words}")
+            on_the_clock = time.monotonic() - begun
+            if self.seconds() - used > seconds or on_the_clock > SLACK * seconds:
+                raise TimeoutError
+
+        stream = _Watched(self.replies, check)
+        try:
+            reply = wire.receive(stream, plain=True)
+        except EOFError:
+            self.kill()
+            raise SubmissionError("the notebook ended its own process") from None
+        except ValueError as error:
+            self.kill()
+            raise SubmissionError(f"an answer that cannot be read: {error}") from None
+        if not isinstance(reply, dict) or reply.keys() not in ({"value"}, {"error"}):
+            self.kill()
+            raise SubmissionError("an answer that cannot be read")
+        if "error" in reply:
+            raise SubmissionError(str(reply["error"])[:500])
+        return reply["value"]
+
+    def _count(self) -> None:
+        while more := self.process.stdout.read1(65536):
+            self.printed += len(more)
+
+    def gone(self) -> bool:
+        return self.process.poll() is not None
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for pipe in (self.requests, self.replies):
+            with contextlib.suppress(OSError):
+                os.close(pipe)
+
+
+class _Watched:
+    """The reading end of a pipe; while nothing comes, `check` may raise."""
+
+    def __init__(self, pipe: int, check: Callable[[], None]):
+        self.pipe, self.check = pipe, check
+
+    def read(self, count: int) -> bytes:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.pipe, selectors.EVENT_READ)
+            while not selector.select(0.1):
+                self.check()
+        return os.read(self.pipe, count)
+
+
+def _environment(library: Path, work: Path) -> dict[str, str]:
+    """What a notebook needs, and nothing of what the grader's own environment holds."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    folders = {name: str(work) for name in ("HOME", "TMPDIR", "MPLCONFIGDIR", "IPYTHONDIR")}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    return {**kept, **folders, **threads, "PYTHONPATH": str(library), "MPLBACKEND": "agg"}
