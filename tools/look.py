@@ -93,6 +93,11 @@ WATCH = """() => {
     });
 }"""
 
+FOCUS = """e => {
+    e.focus();
+    e.scrollIntoView({block: "center"});
+    return document.activeElement == e;
+}"""
 LEAVE = "e => HTMLElement.prototype.blur.call(e)"  # some buttons do not let go at a mere blur()
 
 
@@ -106,6 +111,7 @@ def at(browser, site, name, kinds):
     page = open_page(context, f"{site}{name}.html")
     page.evaluate("() => document.querySelectorAll('details').forEach(e => e.open = true)")
     seen |= page.evaluate(FACTS)
+    seen["bytes when opened"] = seen["bytes"]
     page.evaluate(axe.AXE_SCRIPT)
     seen["barriers"] = page.evaluate(BARRIERS)
     seen["faint in light"] = page.evaluate(CONTRAST)
@@ -178,14 +184,14 @@ def unseen(page, kinds):
     same = []
     for kind in set(page.evaluate("() => [...window.kinds.keys()]")) - kinds:
         element = page.evaluate_handle("kind => window.kinds.get(kind)", kind).as_element()
-        element.evaluate("e => { e.focus(); e.scrollIntoView({block: 'center'}); }")
+        focused = element.evaluate(FOCUS)
         box = element.bounding_box()
-        if box is None:
-            continue  # it is there only while the page is scrolled, as the way back to the top is
+        if not focused or box is None:
+            continue  # it is there only while the page is scrolled to some place
         kinds.add(kind)
-        focused = around(page, box)
+        pixels = around(page, box)
         element.evaluate(LEAVE)
-        if around(page, box) == focused:
+        if around(page, box) == pixels:
             same.append(kind)
     return same
 

@@ -80,14 +80,17 @@ def kinds():
 def visit(request, browser, site, kinds):
     """What happened on a page, and what it shows."""
     seen = look.at(browser, site, request.param, kinds)
-    request.config.stash.setdefault(WEIGHTS, {})[request.param] = seen["bytes"]
+    request.config.stash.setdefault(WEIGHTS, {})[request.param] = (
+        seen["bytes when opened"],
+        seen["bytes"],
+    )
     return seen
 
 
 def pytest_terminal_summary(terminalreporter, config):
     weights = config.stash.get(WEIGHTS, {})
-    if weights:
-        name, size = max(weights.items(), key=lambda item: item[1])
-        terminalreporter.write_line(
-            f"The heaviest of {len(weights)} pages: {name}, {size / 1e6:.2f} MB with all it loads."
-        )
+    for i, when in enumerate(("when it is opened", "when its pictures were used")):
+        if weights:
+            name, sizes = max(weights.items(), key=lambda item: item[1][i])
+            told = f"Heaviest of {len(weights)} pages {when}: {name}, {sizes[i] / 1e6:.2f} MB"
+            terminalreporter.write_line(told)
