@@ -91,7 +91,9 @@ def _grade(asked: argparse.Namespace) -> str:
     nobodys = strangers(students, asked.answers)
     if nobodys:
         some = ", ".join(repr(name) for name in nobodys[:5])
-        print(f"note: {len(nobodys)} files are no student's answer: {some}", file=sys.stderr)
+        print(
+            f"note: no student's answer, by their names: {some} ({len(nobodys)})", file=sys.stderr
+        )
     return f"{len(rows)} scores are in {asked.to}."
 
 

@@ -134,6 +134,6 @@ def _fault(tensor: object, dtype: torch.dtype, shape: tuple[int, ...]) -> str | 
         return f"{came}; wanted a tensor of {wanted}"
     if tensor.dtype != dtype or tuple(tensor.shape) != shape:
         return f"got shape {tuple(tensor.shape)[:8]} of {tensor.dtype}; wanted {wanted}"
-    if tensor.is_meta or tensor.has_names():
-        return f"got a tensor without numbers, or with named dimensions; wanted {wanted}"
+    if tensor.is_meta:
+        return f"got a tensor without numbers; wanted {wanted}"
     return None

@@ -45,8 +45,8 @@ def make_challenge(
 
 def truth(draws: Draws, level: Level, pool: Pool) -> tuple[Tensor, Tensor]:
     """The private batch: images (B, C, H, W) and labels (B,)."""
-    B, C, H, _ = level.shape
-    images = [pool.picture(number, C, H) for number in pool.chosen(draws, B)]
+    B, _, size, _ = level.shape
+    images = [pool.picture(number, size) for number in pool.chosen(draws, B)]
     return torch.stack(images), draws.labels(B, level.network["classes"])
 
 

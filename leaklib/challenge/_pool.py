@@ -32,11 +32,14 @@ class Pool(NamedTuple):
     """Pictures to choose from, each once.
 
     hashes   SHA-256 of each file, or of each tensor
-    sources  where each is: a path, or the tensor (C, H, W)
+    sources  where each is: a path, or the tensor (3, H, W)
     """
 
     hashes: tuple[bytes, ...]
     sources: tuple[Path | Tensor, ...]
+
+    def __repr__(self) -> str:
+        return f"Pool({len(self.hashes)} pictures)"
 
     def chosen(self, draws: Draws, count: int) -> list[int]:
         """The numbers of the `count` pictures of a student.
@@ -50,20 +53,18 @@ class Pool(NamedTuple):
         rank = [hmac.digest(key, content, "sha256") for content in self.hashes]
         return sorted(range(len(rank)), key=rank.__getitem__)[:count]
 
-    def picture(self, number: int, channels: int, size: int) -> Tensor:
-        """A picture (channels, size, size) in [0, 1]: its largest centred square.
+    def picture(self, number: int, size: int) -> Tensor:
+        """A picture (3, size, size) in [0, 1]: its largest centred square.
 
         Raises ValueError when the file has changed since the pool was opened.
         """
         source = self.sources[number]
         if torch.is_tensor(source):
-            image = _square(source, size)
-        else:
-            content = _content(source)
-            if hashlib.sha256(content).digest() != self.hashes[number]:
-                raise bad("images", f"{source.name}, which has changed", "pictures that stay")
-            image = data.open_image(content, size)[0]
-        return image.mean(0, keepdim=True) if channels == 1 else image
+            return _square(source, size)
+        content = _content(source)
+        if hashlib.sha256(content).digest() != self.hashes[number]:
+            raise bad("images", f"{source.name}, which has changed", "pictures that stay")
+        return data.open_image(content, size)[0]
 
 
 def open_pool(images: str | os.PathLike | Sequence[Tensor] | Pool, progress: bool = False) -> Pool:

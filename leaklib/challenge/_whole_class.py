@@ -234,10 +234,10 @@ def _scores_in(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise bad("to", f"{path.name} ({error})", "a table of scores, or another name") from error
-    if tuple(reader.fieldnames or ()) != COLUMNS:
+    if columns != COLUMNS:
         raise bad("to", f"{path.name}, with other columns", "a table of scores, or another name")
     whole = (row for row in rows if None not in row and None not in row.values())
     return {(row["student_id"], row["level"]): row for row in whole}
