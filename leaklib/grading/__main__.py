@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,10 +28,11 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
-from .submission import Limits
+from .submission import SLACK, Limits, Submission, line_of
 
 MOST_BYTES = 50 * 2**20  # of a notebook
 STARTS = 300  # seconds that Otter itself may take, on a busy machine
+PATIENCE = 30  # seconds that it has to clear up
 
 
 def grade(notebook: Path, autograder: Path) -> dict:
@@ -39,54 +41,95 @@ def grade(notebook: Path, autograder: Path) -> dict:
     Every fault of the notebook is a line and costs what it costs; none raises.
     """
     name = settings_of(autograder).get("assignment_name", "")
-    if fault := unreadable(notebook) or another(notebook, name):
-        return nothing(autograder, fault)
+    try:
+        cells = code_of(content_of(notebook), name)
+    except ValueError as fault:
+        return nothing(autograder, line_of(fault))
     with tempfile.TemporaryDirectory() as folder:
         # Otter would read a log beside the notebook, with pickle: it is given the notebook alone
         alone = Path(folder) / "submission.ipynb"
-        alone.write_text(json.dumps(cleaned(notebook, name)), "utf-8")
+        alone.write_text(json.dumps(notebook_of(cells, name)), "utf-8")
         command = [sys.executable, "-m", "otter", "run", "-a", str(autograder.resolve())]
         command += ["-o", folder, "--no-logo", str(alone)]
-        seconds = limits_of(autograder).total + STARTS
-        try:
-            run = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            return nothing(autograder, f"Grading was stopped after {seconds:g} s.")
+        limits = limits_of(autograder)
+        seconds = SLACK * limits.total + STARTS
+        if fault := ran(command, folder, seconds):
+            return nothing(autograder, f"Otter could not grade this notebook: {fault}")
         results = Path(folder) / "results.json"
-        if run.returncode or not results.exists():
-            last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            return nothing(autograder, f"Otter could not grade this notebook: {last}")
         return told(json.loads(results.read_text("utf-8")))
 
 
-def unreadable(notebook: Path) -> str | None:
-    """Why a file is no notebook, or None."""
-    if notebook.stat().st_size > MOST_BYTES:
-        return f"The file has more than {MOST_BYTES:,} bytes."
+def ran(command: Sequence[str], folder: str, seconds: float) -> str | None:
+    """Why a command did not end well, or None."""
+    aside = Path(folder) / "messages.txt"
+    with aside.open("wb") as messages:
+        run = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages
+        )
+        try:
+            code = run.wait(seconds)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGINT)  # Otter then ends its kernel, and that the submission
+            try:
+                run.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                run.kill()
+                run.wait()
+            return f"it was stopped after {seconds:g} s"
+    said = aside.read_text("utf-8", errors="replace").strip().splitlines()
+    return line_of(said[-1] if said else f"it ended with {code}") if code else None
+
+
+def content_of(notebook: Path) -> bytes:
+    """The bytes of a file.  Raises ValueError where it is a link, no file, or too large."""
+    if notebook.is_symlink() or not notebook.is_file():
+        raise ValueError("This is a link, or no file.")
     try:
-        found = nbformat.read(notebook, as_version=4)
-        nbformat.validate(found)
-    except Exception as error:  # whatever a stranger's file makes of the reader
-        return f"This is not a notebook: {' '.join(str(error).split())[:200]}"
-    return None
+        with notebook.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"The file cannot be read: {error.strerror}.") from None
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"The file has more than {MOST_BYTES:,} bytes: clear its outputs.")
+    return content
 
 
-def another(notebook: Path, name: str) -> str | None:
-    """Why a notebook belongs to another assignment, or None."""
-    metadata = nbformat.read(notebook, as_version=4).metadata.get("otter", {})
-    stated = metadata.get("assignment_name", name) if isinstance(metadata, dict) else name
-    return None if stated == name else f"This is the notebook of {stated!r}; wanted {name!r}."
+def code_of(content: bytes, name: str) -> list[str]:
+    """The source of each code cell.  Raises ValueError where it is no notebook of the assignment.
+
+    Read as JSON, for the readers of notebooks trust them and take minutes for a hostile one.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"This is not a notebook: {error}") from None
+    cells = found.get("cells") if isinstance(found, dict) else None
+    if not isinstance(cells, list) or found.get("nbformat") != 4:
+        raise ValueError("This is not a notebook: wanted a list of cells, in nbformat 4.")
+    metadata = found.get("metadata")
+    otter = metadata.get("otter") if isinstance(metadata, dict) else None
+    stated = otter.get("assignment_name", name) if isinstance(otter, dict) else name
+    if stated != name:
+        raise ValueError(f"This is the notebook of {stated!r}; wanted {name!r}.")
+    code = []
+    for number, cell in enumerate(cells, start=1):
+        kind = cell.get("cell_type") if isinstance(cell, dict) else None
+        source = cell.get("source") if isinstance(cell, dict) else None
+        lines = source if isinstance(source, list) else [source]
+        known = kind in ("code", "markdown", "raw") and all(isinstance(x, str) for x in lines)
+        if not known:
+            raise ValueError(f"This is not a notebook: cell {number} has a type or source unknown.")
+        if kind == "code":
+            code.append("".join(lines))
+    return code
 
 
-def cleaned(notebook: Path, name: str) -> dict:
-    """The notebook's code cells alone: no outputs, no metadata but the assignment's name."""
-    found = nbformat.read(notebook, as_version=4)
-    cells = [nbformat.v4.new_code_cell(c.source) for c in found.cells if c.cell_type == "code"]
+def notebook_of(cells: Sequence[str], name: str) -> dict:
+    """A notebook of these code cells: no outputs, no metadata but the assignment's name."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "otter": {"assignment_name": name}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    code = [nbformat.v4.new_code_cell(source) for source in cells]
+    return nbformat.v4.new_notebook(cells=code, metadata=metadata)
 
 
 def settings_of(autograder: Path) -> dict:
@@ -153,7 +196,10 @@ def reasons(output: str) -> list[str]:
 
 def fingerprint(notebook: Path, autograder: Path) -> str:
     """Changes when the notebook or what grades it changes (not with the times in the zip)."""
-    total = hashlib.sha256(notebook.read_bytes())
+    try:
+        total = hashlib.sha256(content_of(notebook))
+    except ValueError as fault:
+        total = hashlib.sha256(str(fault).encode())
     with zipfile.ZipFile(autograder) as packed:
         for name in sorted(packed.namelist()):
             total.update(name.encode() + packed.read(name))
@@ -162,19 +208,29 @@ def fingerprint(notebook: Path, autograder: Path) -> str:
 
 def write(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
-    aside.write_text(text, "utf-8")
+    aside.write_text(text, "utf-8", errors="backslashreplace")  # names need not be text
     os.replace(aside, path)
 
 
 def graded(notebook: Path, autograder: Path, to: Path) -> dict:
     """The result of one student: the one on file, or a new one, put on file."""
     path, mark = to / f"{notebook.stem}.json", fingerprint(notebook, autograder)
-    if path.exists() and (known := json.loads(path.read_text("utf-8")))["of"] == mark:
+    if (known := on_file(path)).get("of") == mark:
         return known
     result = {"of": mark, **grade(notebook, autograder)}
-    write(path, json.dumps(result, indent=1))
-    write(path.with_suffix(".txt"), report(notebook.stem, result))
+    try:
+        write(path, json.dumps(result, indent=1))
+        write(to / f"{notebook.stem}.txt", report(notebook.stem, result))
+    except OSError as error:  # a name too long for a file of its own
+        result["lines"].append(f"There is no report: {error.strerror}.")
     return result
+
+
+def on_file(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def report(name: str, result: dict) -> str:
@@ -197,7 +253,10 @@ def grade_class(submissions: Path, autograder: Path, to: Path, workers: int = 2)
     for notebook, result in zip(notebooks, results, strict=True):
         marks = [result["questions"].get(name, [0])[0] for name in questions]
         line = result["lines"][0] if result["lines"] else ""
-        rows.writerow([notebook.stem, result["score"], result["possible"], *marks, line])
+        name = notebook.stem
+        # a spreadsheet would compute what begins like this, and a file's name is the student's
+        name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+        rows.writerow([name, result["score"], result["possible"], *marks, line])
     write(to / "scores.csv", table.getvalue())
     return to / "scores.csv"
 
@@ -213,6 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> int | str:
         return f"SUBMISSIONS is {given.submissions}; wanted a folder of notebooks"
     if not zipfile.is_zipfile(given.autograder):
         return f"--autograder is {given.autograder}; wanted the zip that `make assignments` made"
+    if sys.platform != "linux":
+        return "Grading needs Linux, which can confine a process: take a container or Colab."
+    try:
+        with Submission([]) as nothing_yet:
+            print(*nothing_yet.notes, sep="\n", end="\n" if nothing_yet.notes else "")
+    except OSError as error:
+        return str(error)
     print(grade_class(given.submissions, given.autograder, given.to, given.workers))
     return 0
 

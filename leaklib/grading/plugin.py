@@ -30,6 +30,11 @@ class Confined(AbstractOtterPlugin):
     """Replace the submission by a notebook that asks it from outside."""
 
     def before_execution(self, submission: nbformat.NotebookNode) -> nbformat.NotebookNode:
+        # what lies here is for root alone, where a submission becomes another user
+        place = Path(self.submission_path).parent
+        for folder in (place, place.parent / "source"):
+            if folder.is_dir():
+                folder.chmod(0o700)
         given = {
             "cells": [c["source"] for c in submission["cells"] if c["cell_type"] == "code"],
             "functions": self.plugin_config.get("functions", []),

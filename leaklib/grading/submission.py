@@ -24,18 +24,30 @@ PATIENCE = 5  # seconds that an interrupted process has before it is killed
 SLACK = 5
 STARTS = 60  # seconds in which PyTorch is imported
 TICKS = os.sysconf("SC_CLK_TCK")
+ENDED = "the notebook ended its own process"
 READABLE = (
-    "/usr", "/lib", "/lib64", "/bin", "/sys", "/dev/urandom",
+    "/usr", "/lib", "/lib64", "/bin", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom",
     "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat",
     "/etc/ld.so.cache", "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
     "/etc/fonts", "/etc/ssl", "/etc/mime.types",
 )  # fmt: skip
 
 
+UNCONFINED = (
+    "This machine cannot keep a submission from reading files: it has no Landlock, and this is not "
+    "root. Grade in a container."
+)
+UNFILTERED = (
+    "This machine cannot keep a submission from the network and from other processes: its kernel "
+    "does not filter system calls. Grade in a container."
+)
+
+
 class Limits(NamedTuple):
     """What a submission may use: processor seconds a cell or call and in all, and bytes.
 
-    Seconds on the clock may be `SLACK` times as many, for graders are busy and a cell may sleep.
+    Seconds on the clock may be `SLACK` times as many, for graders are busy and a cell may sleep;
+    they count for a processor second each `SLACK` of them.
     """
 
     seconds: float = 60
@@ -48,8 +60,17 @@ class Limits(NamedTuple):
 DEFAULT = Limits()
 
 
+def line_of(text: object, most: int = 500) -> str:
+    """One line that can be printed, of whatever somebody wrote."""
+    words = " ".join(str(text)[: 4 * most].split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)[:most]
+
+
 class SubmissionError(Exception):
     """What went wrong in the student's notebook, in one line."""
+
+    def __init__(self, text: object):
+        super().__init__(line_of(text))
 
 
 class Submission:
@@ -57,25 +78,31 @@ class Submission:
 
     A cell that raises, prints too much or does not end in time is noted and skipped, and the
     others run: each question stands for itself.  `notes` has a line for each such cell.  Use it
-    as a context manager, or call `close`.
+    as a context manager, or call `close`; it ends with the thread that made it.  Raises OSError
+    where this machine cannot start the process at all.
     """
 
     def __init__(self, cells: Sequence[str], limits: Limits = DEFAULT):
         self.limits, self.notes, self.kept = limits, [], []
         self.left = limits.total
         self.folder = Path(tempfile.mkdtemp(prefix="submission-"))
+        self.folder.chmod(0o711)  # another user passes through, into the folder that is its own
         self.child: _Child | None = None
-        for number, cell in enumerate(cells, start=1):
-            try:
-                self._ask({"run": cell})
-                self.kept.append(cell)
-            except SubmissionError as error:
-                self.notes.append(f"Code cell {number}: {error}")
-        if self._started().confined == "nothing":
-            self.notes.append(
-                "This machine cannot keep a submission from reading files: it has no Landlock, "
-                "and this is not root. Grade in a container."
-            )
+        try:
+            self._start()
+            if self.child.confined == "nothing":
+                self.notes.append(UNCONFINED)
+            if not self.child.filtered:
+                self.notes.append(UNFILTERED)
+            for number, cell in enumerate(cells, start=1):
+                try:
+                    self._ask({"run": cell})
+                    self.kept.append(cell)
+                except SubmissionError as error:
+                    self.notes.append(f"Code cell {number}: {error}")
+        except BaseException:
+            self.close()
+            raise
 
     def call(self, name: str, *args: object, **kwargs: object) -> object:
         """The value of the student's function.  Raises SubmissionError."""
@@ -98,33 +125,38 @@ class Submission:
         self.close()
 
     def _ask(self, request: dict) -> object:
-        if self.left <= 0:
-            raise SubmissionError(f"stopped: the notebook took {self.limits.total:g} s in all")
-        child = self._started()
-        begun = child.seconds()
-        try:
-            return child.ask(request, min(self.limits.seconds, self.left))
-        finally:
-            self.left -= child.seconds() - begun
-            if child.gone():
-                child.kill()
-                self.child = None
-
-    def _started(self) -> _Child:
-        """The process; a new one, with the cells that went well, where the old one is gone."""
         if self.child is None:
-            self.child = _Child(self.folder, self.limits)
+            self._start()
             for cell in self.kept:
                 with contextlib.suppress(SubmissionError):
-                    self.child.ask({"run": cell}, self.limits.seconds)
-        return self.child
+                    self._asked({"run": cell})
+        return self._asked(request)
+
+    def _start(self) -> None:
+        self.child = _Child(self.folder, self.limits)
+
+    def _asked(self, request: dict) -> object:
+        """The answer of the process as it is; what it took is taken off what is left."""
+        if self.left <= 0:
+            raise SubmissionError(f"stopped: the notebook took {self.limits.total:g} s in all")
+        if self.child is None:
+            raise SubmissionError(ENDED)
+        used, begun = self.child.seconds(), time.monotonic()
+        try:
+            return self.child.ask(request, min(self.limits.seconds, self.left))
+        finally:
+            on_the_clock = time.monotonic() - begun
+            self.left -= max(self.child.seconds() - used, on_the_clock / SLACK)
+            if self.child.gone():
+                self.child.kill()
+                self.child = None
 
 
 class _Child:
     """One process, its two pipes of frames, and a thread that counts what it prints."""
 
     def __init__(self, folder: Path, limits: Limits):
-        self.limits, self.printed = limits, 0
+        self.limits, self.printed, self.last_words = limits, 0, b""
         library = folder / "library"
         library.mkdir(exist_ok=True)
         if not (library / PACKAGE.name).exists():
@@ -134,15 +166,17 @@ class _Child:
         work.mkdir(exist_ok=True)
         requests, self.requests = os.pipe()
         self.replies, replies = os.pipe()
+        os.set_blocking(self.requests, False)
         rules = {
             "read": [*READABLE, sys.prefix, sys.base_prefix, str(PACKAGE), str(library)],
             "write": [str(work), "/dev/null"],
         }
+        allowed = {"memory": limits.memory, "files": limits.files, "total": limits.total}
         self.process = subprocess.Popen(
             [
                 sys.executable, "-I", confine.__file__, json.dumps(rules),
                 sys.executable, "-m", "leaklib.grading.child", str(requests), str(replies),
-                json.dumps({"memory": limits.memory, "files": limits.files}),
+                json.dumps(allowed),
             ],
             cwd=work,
             env=_environment(library, work),
@@ -154,9 +188,19 @@ class _Child:
         )  # fmt: skip
         os.close(requests)
         os.close(replies)
-        threading.Thread(target=self._count, daemon=True).start()
-        self.used = 0.0
-        self.confined = self._reply(STARTS)
+        self.reader = threading.Thread(target=self._count, daemon=True)
+        self.reader.start()
+        self.killed, self.used = False, 0.0
+        try:
+            # these are the words of `child`, which has not yet seen a line of the student's
+            self.confined, filtered = self._reply(STARTS)
+        except (SubmissionError, TimeoutError) as error:
+            self.kill()
+            self.reader.join()
+            words = self.last_words.decode(errors="replace").strip() or str(error)
+            reason = words.splitlines()[-1] if words else "it took too long"
+            raise OSError(f"a submission cannot be started on this machine: {reason}") from None
+        self.filtered = filtered == "yes"
 
     def seconds(self) -> float:
         """What the process has used of the processor; what is known last once it is gone."""
@@ -170,21 +214,19 @@ class _Child:
 
     def ask(self, request: dict, seconds: float) -> object:
         self.printed = 0
+        check = self._watch(seconds)
         try:
-            with os.fdopen(os.dup(self.requests), "wb") as stream:
-                wire.send(stream, request)
+            self._send(wire.pack(request), check)
+            return self._reply(seconds, check)
         except BrokenPipeError:
-            raise SubmissionError("the notebook ended its own process") from None
-        try:
-            return self._reply(seconds)
+            raise SubmissionError(ENDED) from None
         except TimeoutError:
             self._interrupt()
             raise SubmissionError(f"stopped: it took more than {seconds:.3g} s") from None
 
     def _interrupt(self) -> None:
         """Stop what runs as Ctrl-C does, so that what was defined before is kept; else kill."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, signal.SIGINT)
+        self.process.send_signal(signal.SIGINT)
         try:
             self._reply(PATIENCE)
         except TimeoutError:
@@ -192,7 +234,8 @@ class _Child:
         except SubmissionError:
             pass
 
-    def _reply(self, seconds: float) -> object:
+    def _watch(self, seconds: float) -> Callable[[], None]:
+        """What raises once too much was printed, or the time is over."""
         used, begun = self.seconds(), time.monotonic()
 
         def check() -> None:
@@ -201,15 +244,28 @@ class _Child:
                 words = f"it printed more than {self.limits.printed:,} bytes"
                 raise SubmissionError(f"stopped: {words}")
             on_the_clock = time.monotonic() - begun
-            if self.seconds() - used > seconds or on_the_clock > SLACK * seconds:
+            if on_the_clock > SLACK * seconds or self.seconds() - used > seconds:
                 raise TimeoutError
 
-        stream = _Watched(self.replies, check)
+        return check
+
+    def _send(self, packed: bytes, check: Callable[[], None]) -> None:
+        """Write a frame to a process that may not read it."""
+        rest = memoryview(packed)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.requests, selectors.EVENT_WRITE)
+            while rest:
+                check()
+                if selector.select(0.1):
+                    rest = rest[os.write(self.requests, rest) :]
+
+    def _reply(self, seconds: float, check: Callable[[], None] | None = None) -> object:
+        stream = _Watched(self.replies, check or self._watch(seconds))
         try:
             reply = wire.receive(stream, plain=True)
         except EOFError:
             self.kill()
-            raise SubmissionError("the notebook ended its own process") from None
+            raise SubmissionError(ENDED) from None
         except ValueError as error:
             self.kill()
             raise SubmissionError(f"an answer that cannot be read: {error}") from None
@@ -217,28 +273,31 @@ class _Child:
             self.kill()
             raise SubmissionError("an answer that cannot be read")
         if "error" in reply:
-            raise SubmissionError(str(reply["error"])[:500])
+            raise SubmissionError(reply["error"])
         return reply["value"]
 
     def _count(self) -> None:
         while more := self.process.stdout.read1(65536):
             self.printed += len(more)
+            self.last_words = more[-2000:]
 
     def gone(self) -> bool:
         return self.process.poll() is not None
 
     def kill(self) -> None:
-        """End the process and all that it started."""
+        """End the process; it has no children, where the filter of system calls is known."""
+        if self.killed:
+            return
+        self.killed = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for pipe in (self.requests, self.replies):
-            with contextlib.suppress(OSError):
-                os.close(pipe)
+        os.close(self.requests)
+        os.close(self.replies)
 
 
 class _Watched:
-    """The reading end of a pipe; while nothing comes, `check` may raise."""
+    """The reading end of a pipe; before each piece, `check` may raise."""
 
     def __init__(self, pipe: int, check: Callable[[], None]):
         self.pipe, self.check = pipe, check
@@ -248,6 +307,7 @@ class _Watched:
             selector.register(self.pipe, selectors.EVENT_READ)
             while not selector.select(0.1):
                 self.check()
+        self.check()
         return os.read(self.pipe, count)
 
 

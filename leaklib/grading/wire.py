@@ -21,6 +21,8 @@ from ..client import Leak
 
 HEADER = struct.Struct("<QQ")
 MOST_BYTES = 256 * 2**20
+MOST_JSON = 16 * 2**20  # its lists and dicts take many times as much memory as its bytes
+AT_ONCE = 2**20
 DEEPEST = 40
 
 # the layers of leaklib's networks, and the attributes that make them again
@@ -76,23 +78,25 @@ def send(stream: BinaryIO, value: object) -> None:
 def receive(stream: BinaryIO, plain: bool = False) -> object:
     """The next value of a stream.
 
-    Raises EOFError where the stream ends, ValueError for a frame of more than `MOST_BYTES`.
+    Raises EOFError where the stream ends, ValueError for a frame of more than `MOST_BYTES`, or
+    with more than `MOST_JSON` of JSON.
     """
     header = _exactly(stream, HEADER.size)
-    size = sum(HEADER.unpack(header))
-    if size > MOST_BYTES:
-        raise bad("frame", f"{size:,} bytes", f"at most {MOST_BYTES:,}")
-    return unpack(header + _exactly(stream, size), plain)
+    sizes = HEADER.unpack(header)
+    if sum(sizes) > MOST_BYTES or sizes[0] > MOST_JSON:
+        wanted = f"at most {MOST_BYTES:,}, of them {MOST_JSON:,} of JSON"
+        raise bad("frame", f"{sizes[0]:,} + {sizes[1]:,} bytes", wanted)
+    return unpack(header + _exactly(stream, sum(sizes)), plain)
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:
-    content = b""
+    content = bytearray()
     while len(content) < count:
-        more = stream.read(count - len(content))
+        more = stream.read(min(count - len(content), AT_ONCE))
         if not more:
             raise EOFError
         content += more
-    return content
+    return bytes(content)
 
 
 def _tree(value: object, tensors: dict[str, torch.Tensor], depth: int) -> list:
