@@ -344,10 +344,10 @@ def test_arguments_that_are_wrong_are_told(tiny, tmp_path, monkeypatch):
     assert "wanted a folder" in grading.main([absent, "--autograder", str(tiny.zip), *to])
     assert "wanted the zip" in grading.main([str(tmp_path), "--autograder", absent, *to])
 
-    def broken(cells):
+    def broken():
         raise OSError("a submission cannot be started on this machine: why")
 
-    monkeypatch.setattr(grading, "Submission", broken)
+    monkeypatch.setattr(grading, "start_once", broken)
     told = grading.main([str(tmp_path), "--autograder", str(tiny.zip), *to])
     assert told == "a submission cannot be started on this machine: why"
     monkeypatch.setattr(grading.sys, "platform", "darwin")
