@@ -49,7 +49,7 @@ def secret():
     chosen = os.environ.get("LEAKLIB_SECRET") or (path.exists() and path.read_text("utf-8").strip())
     if not chosen:
         chosen = secrets.token_urlsafe(32)
-        DIST.mkdir(exist_ok=True)
+        DIST.mkdir(mode=0o700, exist_ok=True)
         write(path, chosen + "\n")
         path.chmod(0o600)
     if len(chosen) < SHORTEST:
@@ -95,7 +95,7 @@ def make(name):
         (packed,) = (work / "out" / "autograder").glob("*.zip")
         shutil.copy(packed, made / "autograder" / f"{name}.zip")
         shutil.rmtree(DIST / name, ignore_errors=True)
-        DIST.mkdir(exist_ok=True)
+        DIST.mkdir(mode=0o700, exist_ok=True)
         shutil.copytree(made, DIST / name)
 
 

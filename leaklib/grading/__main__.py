@@ -261,6 +261,12 @@ def grade_class(submissions: Path, autograder: Path, to: Path, workers: int = 2)
     return to / "scores.csv"
 
 
+def start_once() -> list[str]:
+    """What this machine cannot do.  Raises OSError where no submission can be started at all."""
+    with Submission([]) as blank:
+        return blank.notes
+
+
 def main(arguments: Sequence[str] | None = None) -> int | str:
     parser = argparse.ArgumentParser(prog="python -m leaklib.grading", description=__doc__)
     parser.add_argument("submissions", type=Path)
@@ -273,10 +279,10 @@ def main(arguments: Sequence[str] | None = None) -> int | str:
     if not zipfile.is_zipfile(given.autograder):
         return f"--autograder is {given.autograder}; wanted the zip that `make assignments` made"
     if sys.platform != "linux":
-        return "Grading needs Linux, which can confine a process: take a container or Colab."
+        return "Grading needs Linux, which can confine a process: take a container."
     try:
-        with Submission([]) as nothing_yet:
-            print(*nothing_yet.notes, sep="\n", end="\n" if nothing_yet.notes else "")
+        for note in start_once():
+            print(note)
     except OSError as error:
         return str(error)
     print(grade_class(given.submissions, given.autograder, given.to, given.workers))

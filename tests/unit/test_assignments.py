@@ -317,3 +317,15 @@ def test_the_points_of_a_source_add_up_and_its_wrong_answers_are_of_its_question
 def test_a_source_is_committed_without_outputs(name):
     text = (notebooks.ROOT / "notebooks" / "assignments" / f"{name}.ipynb").read_text("utf-8")
     assert all(not c.get("outputs") for c in json.loads(text)["cells"])
+
+
+def test_the_first_assignment_is_made_and_graded(tmp_path, monkeypatch):
+    """The solution has all points and the blank none; the wrong answers are graded at night."""
+    monkeypatch.setattr(assignments, "DIST", tmp_path / "dist")
+    monkeypatch.setenv("LEAKLIB_SECRET", SECRET)
+    assignments.make("labels")
+    made = tmp_path / "dist" / "labels"
+    for part, share in (("solution", 1), ("student", 0)):
+        notebook, zipped = made / part / "labels.ipynb", made / "autograder" / "labels.zip"
+        got = assignments.grading.grade(notebook, zipped)
+        assert got["score"] == share * got["possible"] > -1, got["lines"]

@@ -54,7 +54,7 @@ CLASS = {
     "endless": (
         ["import torch\npicture = torch.full((2, 3), 0.5)", "def double(x):\n    while True: pass"],
         [0, 2],
-        "stopped: it took more than 1 s",
+        "stopped: it took more than 2 s",
     ),
     "liar": (LIAR, [1, 0], "RuntimeError: found []"),
     "wild": (
@@ -97,7 +97,7 @@ def graded(tiny, tmp_path_factory):
     (inbox / "link.ipynb").symlink_to("zz_right.ipynb")
     # Otter would unpickle a log that lies beside a notebook
     (inbox / ".OTTER_LOG").write_bytes(b"cos\nsystem\n(S'touch pickled'\ntR.")
-    zipped = tiny.pack(folder / "tiny.zip", {**tiny.limits, "seconds": 1})
+    zipped = tiny.pack(folder / "tiny.zip", {**tiny.limits, "seconds": 2})
     before = processes()
     command = [sys.executable, "-m", "leaklib.grading", str(inbox), "--autograder", str(zipped)]
     run = subprocess.run(
@@ -344,10 +344,10 @@ def test_arguments_that_are_wrong_are_told(tiny, tmp_path, monkeypatch):
     assert "wanted a folder" in grading.main([absent, "--autograder", str(tiny.zip), *to])
     assert "wanted the zip" in grading.main([str(tmp_path), "--autograder", absent, *to])
 
-    def broken(cells):
+    def broken():
         raise OSError("a submission cannot be started on this machine: why")
 
-    monkeypatch.setattr(grading, "Submission", broken)
+    monkeypatch.setattr(grading, "start_once", broken)
     told = grading.main([str(tmp_path), "--autograder", str(tiny.zip), *to])
     assert told == "a submission cannot be started on this machine: why"
     monkeypatch.setattr(grading.sys, "platform", "darwin")
