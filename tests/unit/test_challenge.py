@@ -181,7 +181,7 @@ def test_labels_alone_earn_the_points_of_labels(level, pool):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_student_can_read_the_labels(level, pool, made):
-    """No network is so sure of a class, and no defence so strong, that labels are a matter of luck."""
+    """No network is so sure of a class, no defence so strong, that a label is a matter of luck."""
     for i in range(30):
         leak, facts = made(f"s{i}", level=level)
         if facts.shape[0] > 1:
