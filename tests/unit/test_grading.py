@@ -73,13 +73,13 @@ CLASS = {
 }
 
 
-def processes():
-    """The submissions that run now."""
-    found = set()
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+def at_work_in(folder):
+    """The processes whose working folder is in a folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
         try:
-            if b"leaklib.grading.child" in place.read_bytes():
-                found.add(place.parent.name)
+            if os.readlink(place).startswith(str(folder)):
+                found.append(place.parent.name)
         except OSError:
             continue
     return found
@@ -98,14 +98,19 @@ def graded(tiny, tmp_path_factory):
     # Otter would unpickle a log that lies beside a notebook
     (inbox / ".OTTER_LOG").write_bytes(b"cos\nsystem\n(S'touch pickled'\ntR.")
     zipped = tiny.pack(folder / "tiny.zip", {**tiny.limits, "seconds": 2})
-    before = processes()
+    aside = folder / "aside"
+    aside.mkdir()
     command = [sys.executable, "-m", "leaklib.grading", str(inbox), "--autograder", str(zipped)]
     run = subprocess.run(
-        [*command, "--to", str(to), "--workers", "1"], capture_output=True, text=True
+        [*command, "--to", str(to), "--workers", "1"],
+        env={**os.environ, "TMPDIR": str(aside)},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
-    # those that other tests started have ended meanwhile, or were there before
-    assert not (processes() - before)
+    assert at_work_in(folder) == [], "a process goes on"
+    assert not list(aside.glob("submission-*")), "files of a student are left"
+    assert not (inbox / "pickled").exists() and not Path("pickled").exists()
     return to
 
 
