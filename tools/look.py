@@ -36,13 +36,16 @@ TOO_WIDE = """() => [document.documentElement, document.querySelector("article, 
 
 # axe's rules, its best practices too, but for contrast: each violation as one line.
 BARRIERS = """async () => {
-    const page = {exclude: ["mjx-container > *", ".highlight span"]};  // nothing inside but letters
     const options = {preload: false, resultTypes: ["violations"],
         rules: {"color-contrast": {enabled: false}, "target-size": {enabled: true}}};
     const told = ({id, impact, help, nodes}) => nodes.map(
         n => `${impact}: ${id} (${help}): ${n.target.join(" ")}: ${n.html.slice(0, 120)}`);
-    return (await axe.run(page, options)).violations.flatMap(told);
+    return (await axe.run(document, options)).violations.flatMap(told);
 }"""
+
+# Every word of code has an element of its own, for its colour: half of all that axe has to look at.
+PLAIN_CODE = """() => document.querySelectorAll(".highlight pre").forEach(
+    e => { e.textContent = e.textContent; })"""
 
 # Contrast takes axe most of its time, and a page has thousands of words in a few dozen looks: one
 # of each is enough. A look is what contrast depends on, and that is the colour and size of the
@@ -72,8 +75,6 @@ CONTRAST = """async () => {
 # Every element that takes the keyboard, in `stops` the order in which it got it; null is where
 # focus left the page.
 WATCH = """() => {
-    const style = "* { transition: none !important; animation: none !important; }";
-    document.head.append(Object.assign(document.createElement("style"), {textContent: style}));
     const css = "a[href], button, input, select, textarea, summary, [tabindex]";
     window.waiting = new Set([...document.querySelectorAll(css)].filter(e => e.tabIndex >= 0
         && !e.disabled && e.checkVisibility({visibilityProperty: true})));
@@ -109,22 +110,29 @@ def at(browser, site, name, kinds):
     context = browser.new_context(viewport=WIDE, reduced_motion="reduce", color_scheme="light")
     seen = listen(context, site)
     page = open_page(context, f"{site}{name}.html")
+    page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
     page.evaluate("() => document.querySelectorAll('details').forEach(e => e.open = true)")
     seen |= page.evaluate(FACTS)
     seen["bytes when opened"] = seen["bytes"]
     page.evaluate(axe.AXE_SCRIPT)
-    seen["barriers"] = page.evaluate(BARRIERS)
     seen["faint in light"] = page.evaluate(CONTRAST)
     seen |= walk(page, kinds)
     page.emulate_media(color_scheme="dark")
-    page.set_viewport_size(NARROW)
-    page.wait_for_timeout(400)  # the theme looks only after 300 ms what scrolls now
+    resize(page, NARROW)
     assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
-    seen["faint in dark"] = page.evaluate(CONTRAST)
     seen["too wide"] = page.evaluate(TOO_WIDE)
+    seen["faint in dark"] = page.evaluate(CONTRAST)
+    page.evaluate(PLAIN_CODE)
     seen["barriers when narrow"] = page.evaluate(BARRIERS)
+    resize(page, WIDE)
+    seen["barriers"] = page.evaluate(BARRIERS)
     context.close()
     return seen
+
+
+def resize(page, size):
+    page.set_viewport_size(size)
+    page.wait_for_timeout(400)  # the theme looks only after 300 ms what scrolls now
 
 
 def listen(context, site):
