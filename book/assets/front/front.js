@@ -16,7 +16,7 @@
   const range = (id, name, most, value, told) => `
     <label>${name}
       <input id="front-${id}" type="range" min="0" max="${most}" step="1" value="${value}"
-        aria-valuetext="${told(value)}"><output>${told(value)}</output>
+        aria-valuetext="${told(value)}"><output aria-hidden="true">${told(value)}</output>
     </label>`;
   const row = (id, name) => `
     <div class="front-name">${name}</div>

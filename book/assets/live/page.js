@@ -37,7 +37,7 @@
   const range = (id, name, values, told) => `
     <label for="live-${id}">${name}
       <input id="live-${id}" type="range" min="0" max="${values.length - 1}" step="1" value="0"
-        aria-valuetext="${told(0)}"><output for="live-${id}">${told(0)}</output>
+        aria-valuetext="${told(0)}"><output for="live-${id}" aria-hidden="true">${told(0)}</output>
     </label>`;
   const panel = (id, number, title, name, said = "") => `
     <section class="live-panel" aria-labelledby="live-${id}-title">
