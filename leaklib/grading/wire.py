@@ -159,6 +159,6 @@ def _value(tree: list, tensors: dict[str, torch.Tensor], plain: bool) -> object:
         layers, weights = (_value(item, tensors, plain) for item in content[:2])
         named = OrderedDict((name, getattr(nn, k)(**settings)) for name, (k, settings) in layers)
         network = nn.Sequential(named)
-        network.load_state_dict(weights)
+        network.load_state_dict(weights, assign=True)  # as exact as it was
         return network.train(content[2])
     raise TypeError(f"the kind {kind!r}")

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -122,7 +123,10 @@ class Environment:
             timeout=CELL_SECONDS,
             resources={"metadata": {"path": str(empty)}},
         )
-        return client.execute(env=env)
+        try:
+            return client.execute(env=env)
+        finally:
+            run_sync(manager.shutdown_kernel)(now=True)  # nbclient leaves a given kernel alone
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
 OPTIONAL = [Requirement(line) for line in PROJECT["optional-dependencies"]["privacy"]]
+COURSEWORK = [Requirement(line) for line in PROJECT["optional-dependencies"]["coursework"]]
+GRADING = ROOT / "leaklib" / "grading"
 
 
 def imported(code):
@@ -47,8 +49,8 @@ def not_covered(modules, requirements):
     }
 
 
-def modules_of_leaklib(read):
-    return set().union(*(read(p.read_text("utf-8")) for p in (ROOT / "leaklib").rglob("*.py")))
+def modules_of(paths, read):
+    return set().union(*(read(path.read_text("utf-8")) for path in paths))
 
 
 @pytest.mark.parametrize("requirement", [*NEEDED, *OPTIONAL], ids=lambda r: r.name)
@@ -59,8 +61,13 @@ def test_a_dependency_has_a_lower_bound_at_most(requirement):
 
 
 def test_every_import_of_leaklib_is_a_dependency():
-    assert not_covered(modules_of_leaklib(at_the_top), NEEDED) == set()
-    assert not_covered(modules_of_leaklib(imported), NEEDED + OPTIONAL) == set()
+    paths = [p for p in (ROOT / "leaklib").rglob("*.py") if GRADING not in p.parents]
+    assert not_covered(modules_of(paths, at_the_top), NEEDED) == set()
+    assert not_covered(modules_of(paths, imported), NEEDED + OPTIONAL) == set()
+
+
+def test_every_import_of_the_grader_is_a_dependency():
+    assert not_covered(modules_of(GRADING.glob("*.py"), imported), NEEDED + COURSEWORK) == set()
 
 
 @pytest.mark.parametrize("path", notebooks.paths(), ids=lambda path: path.stem)

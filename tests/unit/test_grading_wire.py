@@ -153,6 +153,12 @@ def test_every_layer_named_comes_back():
         assert str(back(nn.Sequential(layer))) == str(nn.Sequential(layer))
 
 
+def test_a_network_in_double_precision_stays_so():
+    network = wire.unpack(wire.pack(models.mlp(size=4, hidden=(3,)).double()))
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float64}
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_from_a_stranger_neither_leaks_nor_networks_come():
     for value in (nn.Sequential(nn.Flatten()), client.Leak({}, {}, "gradient")):
         with pytest.raises(ValueError, match="what `pack` makes"):
