@@ -26,8 +26,10 @@ OPENERS = ("Source:", "Raises ", "Returns ")
 def public_names(module):
     """What a module defines, or takes out of a private one by assignment, in its own order.
 
-    What it imports from elsewhere is shown where it comes from.
+    What it imports from elsewhere is shown where it comes from. A package says itself what is its.
     """
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
     names = []
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -215,7 +217,8 @@ def documented():
 
 
 def is_listed(module, package):
-    return module.__name__.rpartition(".")[2] in package.__all__ and not hasattr(module, "__path__")
+    folder = hasattr(module, "__path__") and not hasattr(module, "__all__")
+    return module.__name__.rpartition(".")[2] in package.__all__ and not folder
 
 
 def shown(module, name):

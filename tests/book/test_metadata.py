@@ -193,6 +193,8 @@ def test_every_link_and_search_field_of_the_page_for_lost_readers_leads_somewher
 
 def public(module):
     """The functions and classes that a module defines itself, read without the book's extension."""
+    if hasattr(module, "__path__"):  # a package takes them out of its private modules
+        return [name for name in module.__all__ if callable(getattr(module, name))]
     return [
         name
         for name, thing in vars(module).items()
