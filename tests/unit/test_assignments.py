@@ -319,6 +319,7 @@ def test_a_source_is_committed_without_outputs(name):
     assert all(not c.get("outputs") for c in json.loads(text)["cells"])
 
 
+@pytest.mark.nightly
 def test_the_first_assignment_is_made_and_graded(tmp_path, monkeypatch):
     """The solution has all points and the blank none; the wrong answers are graded at night."""
     monkeypatch.setattr(assignments, "DIST", tmp_path / "dist")
