@@ -50,17 +50,11 @@ def secret():
     if not chosen:
         chosen = secrets.token_urlsafe(32)
         DIST.mkdir(mode=0o700, exist_ok=True)
-        write(path, chosen + "\n")
+        grading.write(path, chosen + "\n")
         path.chmod(0o600)
     if len(chosen) < SHORTEST:
         raise SystemExit(f"LEAKLIB_SECRET has {len(chosen)} characters; wanted {SHORTEST} or more")
     return chosen
-
-
-def write(path, text):
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, "utf-8")
-    os.replace(aside, path)
 
 
 def requirements():
@@ -104,7 +98,7 @@ def read(path):
 
 
 def save(path, notebook):
-    write(path, nbformat.writes(notebook) + "\n")
+    grading.write(path, nbformat.writes(notebook) + "\n")
 
 
 def with_setup(notebook):

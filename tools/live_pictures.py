@@ -8,13 +8,13 @@ book/assets/live_still.png (one such attack by leaklib, for paper and where no s
 
 import base64
 import json
-import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from front_picture import write
 from leaklib import analytic, attacks, client, data, labels, models, plots
 
 ASSETS = Path(__file__).resolve().parent.parent / "book" / "assets"
@@ -61,13 +61,6 @@ def still(x: Tensor, y: int) -> plots.Picture:
         caption="",
         score=False,
     )
-
-
-def write(path: Path, content: bytes) -> None:
-    aside = path.with_suffix(".part")
-    aside.write_bytes(content)
-    os.replace(aside, path)
-    print(path.name, len(content))
 
 
 def main() -> None:

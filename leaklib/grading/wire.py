@@ -11,9 +11,10 @@ from collections import OrderedDict
 from typing import BinaryIO
 
 import numpy as np
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
 from torch import nn
 
 from .._errors import bad
@@ -49,7 +50,7 @@ def pack(value: object) -> bytes:
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = json.dumps(_tree(value, tensors, 0)).encode()
-    blob = safetensors.torch.save(tensors)
+    blob = bytes_of(tensors)
     return HEADER.pack(len(tree), len(blob)) + tree + blob
 
 
@@ -61,7 +62,7 @@ def unpack(packed: bytes, plain: bool = False) -> object:
     try:
         sizes = HEADER.unpack_from(packed)
         tree = json.loads(packed[HEADER.size : HEADER.size + sizes[0]])
-        tensors = safetensors.torch.load(packed[HEADER.size + sizes[0] :])
+        tensors = tensors_of(packed[HEADER.size + sizes[0] :])
         return _value(tree, tensors, plain)
     except (
         struct.error, json.JSONDecodeError, UnicodeDecodeError, SafetensorError, RecursionError,
