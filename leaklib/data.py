@@ -6,7 +6,6 @@ are read from a folder named by the environment variable LEAKLIB_DATA, or downlo
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 import urllib.request
@@ -17,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ._errors import bad
+from ._pictures import centred, decoded, resized
 
 PICTURES = ("cat", "astronaut", "coffee", "rocket", "galaxies", "retina", "temple", "flower")
 EMBEDDED = ("photos", "digits", "faces")
@@ -97,13 +97,11 @@ def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
     if not size > 0:
         raise bad("size", size, "a positive number of pixels")
     try:
-        with Image.open(io.BytesIO(_bytes(source))) as picture:
-            # a photograph carries in its EXIF data which way is up
-            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        pixels = decoded(_bytes(source))
     except (OSError, ValueError, HTTPException, Image.DecompressionBombError) as error:
         shown = f"{len(source)} bytes" if isinstance(source, bytes) else repr(str(source))
         raise bad("source", shown, f"a path, address or bytes of an image ({error})") from error
-    return _square(pixels, size)[None]
+    return resized(centred(pixels), size)[None]
 
 
 def _bytes(source: str | os.PathLike | bytes) -> bytes:
@@ -139,7 +137,7 @@ def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
 def _photos(size: int) -> tuple[Tensor, Tensor]:
     wholes, tiles, tile_labels = [], [], []
     for label, pixels in enumerate(_picture_files()):
-        wholes.append(_square(pixels, size))
+        wholes.append(resized(centred(pixels), size))
         tiles += _varied_tiles(pixels, size, count=8)
         tile_labels += [label] * 8
     labels = [*range(len(wholes)), *tile_labels]
@@ -160,21 +158,11 @@ def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
     """The `count` tiles with the largest standard deviation, of side a third of the short side."""
     side = min(pixels.shape[:2]) // 3
     tiles = [
-        _square(pixels[top : top + side, left : left + side], size)
+        resized(pixels[top : top + side, left : left + side], size)
         for top in range(0, pixels.shape[0] - side + 1, side)
         for left in range(0, pixels.shape[1] - side + 1, side)
     ]
     return sorted(tiles, key=lambda tile: -float(tile.std()))[:count]
-
-
-def _square(pixels: np.ndarray, size: int) -> Tensor:
-    """The largest centred square of (H, W, 3) uint8 pixels as (3, size, size) in [0, 1]."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(pixels[top : top + side, left : left + side])
-    small = np.asarray(square.resize((size, size), Image.Resampling.BOX))
-    return torch.from_numpy(small.copy()).permute(2, 0, 1).float() / 255  # (3, size, size)
 
 
 def _digits() -> tuple[Tensor, Tensor]:

@@ -126,7 +126,7 @@ def for_colab(notebook):
     written = nbformat.v4.new_code_cell(
         "# Writes the checks of this notebook beside it: Colab keeps only the notebook itself.\n"
         "from pathlib import Path\n\n"
-        f"checks = {json.dumps(tests, indent=2)}\n"
+        f"checks = {json.dumps(tests, indent=2, ensure_ascii=False)}\n"
         'Path("tests").mkdir(exist_ok=True)\n'
         "for name, source in checks.items():\n"
         '    (Path("tests") / f"{name}.py").write_text(source)',
@@ -232,36 +232,44 @@ def given_away(name, made, solution):
     zipped = made / "autograder" / f"{name}.zip"
     with zipfile.ZipFile(zipped) as packed:
         tests = [packed.read(n).decode() for n in packed.namelist() if n.startswith("tests/")]
-    hidden = [
-        line.strip()
-        for test in tests
-        for block in test.split("@test_case(")[1:]
-        if "hidden=True" in block.splitlines()[0]
-        for line in block.splitlines()[1:]
-    ]
-    visible = "\n".join(
-        block
-        for test in tests
-        for block in test.split("@test_case(")[1:]
-        if "hidden=False" in block.splitlines()[0]
-    )
+    cases = [plain(case) for test in tests for case in test.split("@test_case(")[1:]]
+    visible = "\n".join(case for case in cases if "hidden=False" in case.splitlines()[0])
     given = [path for path in (made / "student").rglob("*") if path.is_file()]
-    received = "\n".join(path.read_text("utf-8") for path in given)
-    if secret() in received:
+    received = plain("\n".join(text for path in given for text in texts(path)))
+    if plain(secret()) in received:
         yield f"{name}: the secret is in what students receive"
-    for line in hidden:
-        if len(line) > 20 and line not in visible and escaped(line) in received:
-            yield f"{name}: a line of a hidden test is in what students receive: {line!r}"
+    for case in cases:
+        first, *lines = map(str.strip, case.splitlines())
+        for line in lines if "hidden=True" in first else ():
+            if len(line) > 20 and line not in visible and line in received:
+                yield f"{name}: a line of a hidden test is in what students receive: {line!r}"
     asked = read(made / "student" / f"{name}.ipynb").cells
-    known = {line.strip() for cell in asked for line in cell.source.splitlines()}
-    for cell in answer_cells(solution):
-        for line in {line.strip() for line in cell.source.splitlines()} - known:
-            if len(line) > 12 and line not in visible and escaped(line) in received:
-                yield f"{name}: a line of a solution is in what students receive: {line!r}"
+    known = lines_of(asked)
+    for line in sorted(lines_of(answer_cells(solution)) - known):
+        if len(line) > 12 and line not in visible and line in received:
+            yield f"{name}: a line of a solution is in what students receive: {line!r}"
 
 
-def escaped(line):
-    return json.dumps(line)[1:-1]
+def lines_of(cells):
+    return {plain(line.strip()) for cell in cells for line in cell.source.splitlines()}
+
+
+def plain(text):
+    """The text without what a string in a string, or Otter's rewriting, changes."""
+    return text.replace("\\", "").replace('"', "'")
+
+
+def texts(path):
+    """Every text in a file: of a notebook each string, of another file the whole."""
+    return strings(read(path)) if path.suffix == ".ipynb" else [path.read_text("utf-8")]
+
+
+def strings(node):
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list | dict):
+        for part in node.values() if isinstance(node, dict) else node:
+            yield from strings(part)
 
 
 def main(arguments):

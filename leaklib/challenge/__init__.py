@@ -21,9 +21,10 @@ PyTorch's generator is not used: on a CPU it keeps 32 bits of its seed, so that 
 could be found by trying all seeds, and then be subtracted.
 
 What the instructor has to see to.  The pictures must be nobody's but the instructor's: whoever has
-a picture can compute its gradient and compare.  There should be more of them than students, for two
-students with the same picture can hand in the same answer.  And the secret must be random, for the
-weights are a function of it, by which a guess of the secret can be tested.
+a picture can compute its gradient and compare.  And the secret must be random, for the weights are
+a function of it, by which a guess of the secret can be tested.  Students with the same picture get
+another window of it each, so that an answer handed on earns next to nothing; but more pictures than
+students are better.
 
 The same secret, student, level and pictures give the same challenge on another machine, up to the
 rounding of floating-point numbers and of what decodes the pictures; grading needs no more.

@@ -102,7 +102,7 @@ def _given(asked: argparse.Namespace) -> tuple[list[str], bytes, Pool]:
     images = open_pool(asked.images, progress=True)
     if len(images.hashes) < len(students):
         told = f"{len(images.hashes)} pictures for {len(students)} students"
-        print(f"note: {told}: some will have the same one", file=sys.stderr)
+        print(f"note: {told}: some will have parts of the same one", file=sys.stderr)
     return students, secret, images
 
 

@@ -13,7 +13,7 @@ from .._errors import bad
 from ._file import Facts, write_challenge
 from ._keys import Draws
 from ._levels import Level, level_of
-from ._pool import Pool, open_pool
+from ._pool import TRIES, Pool, open_pool, window
 
 
 def make_challenge(
@@ -44,9 +44,12 @@ def make_challenge(
 
 
 def truth(draws: Draws, level: Level, pool: Pool) -> tuple[Tensor, Tensor]:
-    """The private batch: images (B, C, H, W) and labels (B,)."""
+    """The private batch: images (B, C, H, W), windows in the pictures chosen, and labels (B,)."""
     B, _, size, _ = level.shape
-    images = [pool.picture(number, size) for number in pool.chosen(draws, B)]
+    images = [
+        window(pool.pixels(number), size, draws.uniform(f"window of image {i}", 4 * TRIES))
+        for i, number in enumerate(pool.chosen(draws, B))
+    ]
     return torch.stack(images), draws.labels(B, level.network["classes"])
 
 

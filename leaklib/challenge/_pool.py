@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import data
 from .._errors import bad
+from .._pictures import centred, decoded, resized
 from ._keys import Draws
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -26,6 +26,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # others can start othe
 LARGEST_FILE = 100_000_000  # bytes of one picture
 SIZE = 32  # pixels at which a picture is judged
 FLATTEST = 20.0  # dB: how close a picture may be to one colour, below every level's floor
+NARROWEST, WIDEST = 0.5, 0.9  # share of a picture's shorter side that a student gets
+TRIES = 8  # windows that may be nearly of one colour
 
 
 class Pool(NamedTuple):
@@ -53,18 +55,37 @@ class Pool(NamedTuple):
         rank = [hmac.digest(key, content, "sha256") for content in self.hashes]
         return sorted(range(len(rank)), key=rank.__getitem__)[:count]
 
-    def picture(self, number: int, size: int) -> Tensor:
-        """A picture (3, size, size) in [0, 1]: its largest centred square.
+    def pixels(self, number: int) -> np.ndarray:
+        """A picture (H, W, 3) uint8.
 
         Raises ValueError when the file has changed since the pool was opened.
         """
         source = self.sources[number]
         if torch.is_tensor(source):
-            return _square(source, size)
+            return _pixels(source)
         content = _content(source)
         if hashlib.sha256(content).digest() != self.hashes[number]:
             raise bad("images", f"{source.name}, which has changed", "pictures that stay")
-        return data.open_image(content, size)[0]
+        return decoded(content)
+
+
+def window(pixels: np.ndarray, size: int, u: np.ndarray) -> Tensor:
+    """A square somewhere in a picture, perhaps mirrored, as (3, size, size) in [0, 1].
+
+    u: (4 n,) numbers in (0, 1), four for each try: side, top, left, mirrored.  The side is between
+    `NARROWEST` and `WIDEST` of what the picture has, and no window is enlarged that need not be.
+    Where all n windows are nearly of one colour, it is the largest centred square.
+    """
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    for a, b, c, d in u.reshape(-1, 4):
+        share = NARROWEST + (WIDEST - NARROWEST) * a
+        side = max(int(share * short), min(size, short))
+        top, left = int(b * (height - side + 1)), int(c * (width - side + 1))
+        image = resized(pixels[top : top + side, left : left + side], size)
+        if flat_psnr(image) <= FLATTEST:
+            return image.flip(-1) if d < 0.5 else image
+    return resized(centred(pixels), size)
 
 
 def open_pool(images: str | os.PathLike | Sequence[Tensor] | Pool, progress: bool = False) -> Pool:
@@ -128,7 +149,7 @@ def _opened(file: Path, content: bytes) -> Tensor:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS):
             pass
-        return data.open_image(content, SIZE)[0]
+        return resized(centred(decoded(content)), SIZE)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise bad("images", file.name, f"a picture that can be read ({error})") from error
 
@@ -144,16 +165,14 @@ def _of_tensors(images: Sequence[Tensor]) -> list[tuple[str, bytes, Tensor, Tens
         if not (image.min() >= 0 and image.max() <= 1):
             raise bad(f"images[{i}]", "pixels that are not in [0, 1]", "0 <= x <= 1")
         content = str(tuple(image.shape)).encode() + image.cpu().numpy().astype("<f4").tobytes()
-        found.append((str(i), hashlib.sha256(content).digest(), image, _square(image, SIZE)))
+        small = resized(centred(_pixels(image)), SIZE)
+        found.append((str(i), hashlib.sha256(content).digest(), image, small))
     return found
 
 
-def _square(image: Tensor, size: int) -> Tensor:
-    """The largest centred square of (3, H, W) as (3, size, size), each pixel a mean."""
-    height, width = image.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return F.adaptive_avg_pool2d(image[:, top : top + side, left : left + side], size)
+def _pixels(image: Tensor) -> np.ndarray:
+    """A tensor (3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    return (255 * image.cpu()).round().byte().permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
 
 
 def _few(names: list[str]) -> str:

@@ -360,6 +360,19 @@ def test_front_picture_runs_once_and_stops_for_a_hand(context, site):
     page.close()
 
 
+@pytest.mark.parametrize("hand", ["keydown", "pointerdown"])
+def test_front_picture_stops_for_a_hand_that_moves_nothing(context, site, hand):
+    page = context.new_page()
+    page.goto(f"{site}book/welcome.html")
+    page.wait_for_selector("#front-rebuilt")
+    page.dispatch_event("#front-evaluations", hand)
+    value = page.input_value("#front-evaluations")
+    page.wait_for_timeout(1000)
+    assert page.input_value("#front-evaluations") == value
+    assert int(value) < int(page.get_attribute("#front-evaluations", "max"))
+    page.close()
+
+
 def test_front_picture_stands_still_for_those_who_ask(browser, site):
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()

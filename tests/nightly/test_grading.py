@@ -99,7 +99,7 @@ def scores(graded):
         return {row["student"]: row for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("number, name", enumerate(CASES))
+@pytest.mark.parametrize("number, name", list(enumerate(CASES)))
 def test_an_attack_gets_what_its_answers_are_worth_and_the_next_student_all(graded, number, name):
     _, points, words = CASES[name]
     row = scores(graded)[f"{number:02}_{name}"]

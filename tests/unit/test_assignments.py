@@ -140,6 +140,19 @@ def test_what_must_not_reach_students_is_found(made, text, fault):
     assert fault in found
 
 
+def test_quotes_hide_nothing(made):
+    """Otter writes tests anew, with quotes of its own; in Colab's cell they stand escaped."""
+    with zipfile.ZipFile(made / "autograder" / "a.zip", "w") as packed:
+        line = 'assert f(1, "half") == "é", "another"'
+        packed.writestr("tests/q1.py", f"@test_case(hidden=True)\ndef test(f):\n    {line}")
+    colab = json.dumps({"q1": f"def test(f):\n    {line}"}, ensure_ascii=False)
+    for text in (line.replace('"', "'"), colab):
+        blank = student()
+        blank.cells[4].source = text
+        assignments.save(made / "student" / "a.ipynb", blank)
+        assert any("a line of a hidden test" in fault for fault in given_away(made)), text
+
+
 def test_a_line_of_a_visible_test_may_reach_students(made):
     blank = student()
     blank.metadata["note"] = "assert f(1) == 2, 'one more is wanted'"

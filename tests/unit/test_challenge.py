@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from leaklib import adaptive, attacks, challenge, client, data, defenses, keylock, labels, metrics
+from leaklib._pictures import centred, resized
 from leaklib.challenge import _file, _keys, _levels, _make, _networks, _pool
 
 SECRET = "a secret of the tests, 0123456789 abcdef"
@@ -165,7 +166,8 @@ def test_labels_alone_earn_the_points_of_labels(level, pool):
     x, y = truth_of("ada", level, pool)
     generator = torch.Generator().manual_seed(0)
     mean_colour = x.mean((2, 3), keepdim=True).expand_as(x).contiguous()
-    others = torch.stack([pool.picture(i, x.shape[-1]) for i in range(len(pool.hashes))])
+    every = [centred(pool.pixels(i)) for i in range(len(pool.hashes))]
+    others = torch.stack([resized(pixels, x.shape[-1]) for pixels in every])
     guesses = {
         "grey": torch.full_like(x, 0.5),
         "its own mean colour": mean_colour,
@@ -234,6 +236,45 @@ def test_two_students_have_other_networks_and_mostly_other_pictures(pool, made):
     chosen = [truth_of(f"s{i}", "gradient", pool) for i in range(20)]
     assert len({x.sum().item() for x, _ in chosen}) > 8
     assert len({y.item() for _, y in chosen}) > 4
+
+
+def test_students_with_the_same_picture_have_other_windows_of_it():
+    """A class with one picture, in which nobody can hand in the answer of another."""
+    one = challenge.open_pool([data.load("photos", size=256)[0][data.PICTURES.index("temple")]])
+    students = [f"s{i}" for i in range(12)]
+    x = torch.cat([truth_of(student, "gradient", one)[0] for student in students])
+    for i, student in enumerate(students):
+        for other in range(len(x)):
+            answer = {"images": x[[other]], "labels": torch.tensor([-1])}
+            grade = graded("gradient", answer, one, student=student)
+            assert grade.points == (8 if other == i else 0), (i, other, grade.lines)
+
+
+def test_a_window_is_a_square_of_the_picture():
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3), "uint8")
+    for side, top, left, mirrored in (
+        (0.0, 0.0, 0.0, 0.9),
+        (0.99, 0.5, 0.99, 0.9),
+        (0, 0.99, 0, 0),
+    ):
+        u = np.array([side, top, left, mirrored])
+        share = _pool.NARROWEST + (_pool.WIDEST - _pool.NARROWEST) * side
+        size = int(share * 60)
+        found = (255 * _pool.window(pixels, size, u)).round().byte()
+        first, last = int(top * (60 - size + 1)), int(left * (100 - size + 1))
+        wanted = torch.from_numpy(pixels[first : first + size, last : last + size]).permute(2, 0, 1)
+        assert torch.equal(found, wanted if mirrored >= 0.5 else wanted.flip(-1))
+
+
+def test_no_window_is_enlarged_or_of_one_colour():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), "uint8")
+    u = np.zeros(4 * _pool.TRIES)
+    assert torch.equal(_pool.window(noise, 40, u).flip(-1), resized(noise, 40))
+    half = np.concatenate([np.full((80, 80, 3), 9, "uint8"), np.tile(noise, (2, 2, 1))])
+    above, below = [0.0, 0.0, 0.0, 0.9], [0.0, 0.99, 0.0, 0.9]
+    seen = _pool.window(half, 40, np.array(above + below))
+    assert torch.equal(seen, resized(half[119:159, :40], 40)), "the next try"
+    assert torch.equal(_pool.window(half, 40, np.array(above)), resized(centred(half), 40))
 
 
 def test_the_answer_of_somebody_else_earns_nothing_for_its_images(pool):
@@ -563,8 +604,7 @@ def test_files_and_tensors_of_a_picture_look_the_same(folder):
     by_file = challenge.open_pool(folder)
     number = by_file.sources.index(folder / "00.png")
     by_tensor = challenge.open_pool([whole[0]])
-    apart = by_file.picture(number, 24) - by_tensor.picture(0, 24)
-    assert apart.abs().max() < 3 / 255
+    assert np.array_equal(by_file.pixels(number), by_tensor.pixels(0))
 
 
 def test_another_secret_or_other_pictures_are_told_at_grading(pool, files):

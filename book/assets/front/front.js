@@ -84,13 +84,16 @@
     show();
 
     let playing = !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    sliders.forEach((slider) =>
+    sliders.forEach((slider) => {
+      // A hand that leaves the slider where it is makes no "input", and stops the search too.
+      ["keydown", "pointerdown", "input"].forEach((event) =>
+        slider.addEventListener(event, () => (playing = false)),
+      );
       slider.addEventListener("input", () => {
-        playing = false;
         caption.setAttribute("aria-live", "polite");
         caption.textContent = show();
-      }),
-    );
+      });
+    });
     const begun = performance.now();
     const play = (now) => {
       if (!playing) return;
