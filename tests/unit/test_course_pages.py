@@ -80,9 +80,22 @@ def test_the_challenge_knows_its_commands(command):
         assert not option.startswith("--") or option in run.stdout
 
 
-def test_the_instructors_page_names_the_assignments():
-    named = set(re.findall(r"(?m)^\| `(\w+)` \|", PAGES["instructors"]))
-    assert set(assignments.names()) <= named
+@pytest.mark.parametrize("name", assignments.names())
+def test_page_head_and_questions_agree_on_an_assignment(name):
+    (row,) = re.findall(
+        rf"(?m)^\| `{name}` \|.*\| (.*) \| (.*) \| (\d+).* \|$", PAGES["instructors"]
+    )
+    cells = assignments.read(assignments.SOURCES / f"{name}.ipynb").cells
+    head = cells[1].source
+    chapters, time, points = re.search(
+        r"\*\*You need\*\* chapters (.*?)\. \*\*Time:\*\* (.*?)[.,].*\*\*Points:\*\* (\d+)", head
+    ).groups()
+    in_hours = re.sub(r"(\d+) minutes", lambda m: f"{int(m[1]) / 60:g}", time)
+    assert row == (chapters, in_hours.removesuffix(" hours"), points)
+    told = re.findall(r"(?m)^\| \d+ .*?\| (\d+) \|", head)
+    begun = [c.source for c in cells if c.source.startswith("# BEGIN QUESTION")]
+    asked = [re.search(r"points: (\d+)", source)[1] for source in begun]
+    assert told == asked and sum(map(int, asked)) == int(points)
 
 
 @pytest.mark.parametrize("name", PAGES)
