@@ -32,7 +32,7 @@ test: $(INSTALLED)  ## build the book (every notebook is a test), then run all o
 nightly: $(INSTALLED)  ## run the tests that take too long for every change
 	$(PY) -m pytest tests -m nightly --ignore=tests/colab
 
-colab: $(INSTALLED)  ## run every chapter as in Colab: its file alone, in a new environment
+colab: $(INSTALLED)  ## run every chapter and assignment as in Colab: its file alone, in a new environment
 	$(PY) -m pytest tests/colab -m "nightly or not nightly" --durations=0 --durations-min=1
 
 lab: $(INSTALLED)  ## open the chapters in JupyterLab

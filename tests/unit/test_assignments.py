@@ -184,6 +184,8 @@ def test_the_setup_cell_comes_second_and_installs_for_coursework():
     cells = assignments.with_setup(student()).cells
     assert [cell["id"] for cell in cells] == ["title", "setup", "otter", "q1", "q2", "end"]
     assert "leaklib[coursework]" in cells[1].source and "privacy" not in cells[1].source
+    # who has leaklib alone lacks Otter
+    assert 'if not all(map(importlib.util.find_spec, ("leaklib", "otter"))):' in cells[1].source
 
 
 def test_the_notebook_for_colab_writes_its_own_checks(tmp_path, monkeypatch):
