@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import zipfile
 
 import nbformat
@@ -164,6 +165,23 @@ def test_what_lies_beside_the_notebook_is_looked_through_as_well(made):
     (made / "student" / "more").mkdir()
     (made / "student" / "more" / "notes.txt").write_text(SECRET)
     assert len(given_away(made)) == 1
+
+
+# --- sources
+
+
+@pytest.mark.parametrize("name", assignments.names())
+def test_what_an_assignment_shows_and_proposes_runs(name, tmp_path, monkeypatch):
+    """Its cells with the answers in them, and the code that its text tells students to try."""
+    monkeypatch.chdir(tmp_path)
+    cells = assignments.read(assignments.SOURCES / f"{name}.ipynb").cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    answers = [source for source in code if "TEST CONFIG" not in source]
+    proposed = re.findall(r"(?s)```python\n(.*?)```", "\n".join(cell.source for cell in cells))
+    assert len(answers) > len(assignments.questions(name))
+    names = {}
+    for source in [*answers, *proposed]:
+        exec(source, names)
 
 
 # --- made notebooks
