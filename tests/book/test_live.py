@@ -151,6 +151,11 @@ def test_network_is_drawn_within_the_bounds_of_pytorch(script):
 # --- the page
 
 
+def next_frame(page):
+    frame = "requestAnimationFrame(() => requestAnimationFrame(resolve))"
+    page.evaluate(f"() => new Promise((resolve) => {frame})")
+
+
 def attack(page):
     """What the page shows once the search has ended: private, divided, found, and its words."""
     page.wait_for_function("document.querySelector('#live-run').textContent === 'run'")
@@ -185,7 +190,7 @@ def draw_a_seven(page):
 
 def test_attack_recovers_a_drawn_digit(live):
     draw_a_seven(live)
-    live.wait_for_timeout(100)  # a stroke is taken up with the next frame
+    next_frame(live)  # a stroke is taken up with the next frame
     shown, words = attack(live)
     assert 0.02 < shown["draw"].mean() < 0.5, "something is drawn"
     assert psnr(shown["closed"], shown["draw"]) > 40
@@ -217,7 +222,7 @@ def test_noise_drowns_the_picture(live):
     for _ in range(3):
         for _ in range(2):
             live.press("#live-noise", "ArrowRight")
-        live.wait_for_timeout(100)
+        next_frame(live)
         shown, _ = attack(live)
         ways.append([psnr(shown[way], shown["draw"]) for way in ("closed", "dlg")])
     for i in (0, 1):
@@ -229,7 +234,7 @@ def test_pruning_hurts_a_photograph(live):
     live.click("[data-picture='cat']")
     whole, _ = attack(live)
     live.press("#live-prune", "End")
-    live.wait_for_timeout(100)
+    next_frame(live)
     pruned, _ = attack(live)
     assert live.get_attribute("#live-prune", "aria-valuetext") == "99.9 % dropped"
     assert psnr(pruned["dlg"], whole["draw"]) < 15 < psnr(whole["dlg"], whole["draw"])
@@ -239,12 +244,12 @@ def test_pen_of_the_keyboard_draws(live):
     live.click("#live-clear")
     live.focus("#live-draw")
     live.keyboard.press("ArrowRight")
-    live.wait_for_timeout(100)
+    next_frame(live)
     assert attack(live)[0]["draw"].sum() == 0, "the pen is up"
     live.keyboard.press("Space")
     for _ in range(6):
         live.keyboard.press("ArrowDown")
-    live.wait_for_timeout(100)
+    next_frame(live)
     shown, _ = attack(live)
     assert 6 < (shown["draw"] > 0.5).sum() < 60
     assert psnr(shown["closed"], shown["draw"]) > 40
@@ -261,7 +266,7 @@ def test_finger_draws(browser, site):
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_timeout(100)
+    next_frame(page)
     shown, _ = attack(page)
     assert shown["draw"].reshape(28, 28)[13:15, 13:15].min() > 0.5
     context.close()
@@ -269,8 +274,8 @@ def test_finger_draws(browser, site):
 
 def test_one_step_is_one_step_and_start_again_begins_anew(live):
     attack(live)
-    live.click("#live-again")
-    live.click("#live-run")  # pause
+    # in one go, or the search might be at its end before it is paused
+    live.evaluate("['#live-again', '#live-run'].map((id) => document.querySelector(id).click())")
     count = lambda: int(live.inner_text("#live-dlg-extra").split()[0])  # noqa: E731
     first = count()
     live.click("#live-step")
@@ -299,7 +304,7 @@ def test_nothing_is_sent_while_the_attack_runs(live):
     asked = []
     live.on("request", lambda request: asked.append(request.url))
     draw_a_seven(live)
-    live.wait_for_timeout(100)
+    next_frame(live)
     attack(live)
     assert asked == []
 
@@ -350,27 +355,41 @@ def test_front_picture_ends_in_the_private_pictures(front):
     assert torch.allclose(private.reshape(32, 32, 3).permute(2, 0, 1), cat, atol=1 / 255)
 
 
-def test_front_picture_runs_once_and_stops_for_a_hand(context, site):
+@pytest.fixture
+def begun(context, site):
+    """The front page half a second after it was opened, by a clock that only we move."""
     page = context.new_page()
+    page.clock.install()
     page.goto(f"{site}book/welcome.html")
     page.wait_for_selector("#front-rebuilt")
-    page.press("#front-evaluations", "Home")
-    page.wait_for_timeout(300)
-    assert page.input_value("#front-evaluations") == "0", "a hand on the slider stops it"
+    page.clock.run_for(500)
+    yield page
     page.close()
+
+
+def moment(page):
+    return int(page.input_value("#front-evaluations"))
+
+
+def test_front_picture_runs_once_to_its_end(begun):
+    last = int(begun.get_attribute("#front-evaluations", "max"))
+    assert 0 < moment(begun) < last
+    begun.clock.run_for(5000)
+    assert moment(begun) == last
 
 
 @pytest.mark.parametrize("hand", ["keydown", "pointerdown"])
-def test_front_picture_stops_for_a_hand_that_moves_nothing(context, site, hand):
-    page = context.new_page()
-    page.goto(f"{site}book/welcome.html")
-    page.wait_for_selector("#front-rebuilt")
-    page.dispatch_event("#front-evaluations", hand)
-    value = page.input_value("#front-evaluations")
-    page.wait_for_timeout(1000)
-    assert page.input_value("#front-evaluations") == value
-    assert int(value) < int(page.get_attribute("#front-evaluations", "max"))
-    page.close()
+def test_front_picture_stops_for_a_hand_that_moves_nothing(begun, hand):
+    before = moment(begun)
+    begun.dispatch_event("#front-evaluations", hand)
+    begun.clock.run_for(5000)
+    assert moment(begun) == before
+
+
+def test_front_picture_stops_for_a_hand_on_its_slider(begun):
+    begun.press("#front-evaluations", "Home")
+    begun.clock.run_for(5000)
+    assert moment(begun) == 0
 
 
 def test_front_picture_stands_still_for_those_who_ask(browser, site):
