@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,12 +11,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 
-def decoded(content: bytes) -> np.ndarray:
+def decoded(content: bytes, formats: Sequence[str] | None = None) -> np.ndarray:
     """The picture in the bytes of a file: (H, W, 3) uint8, the right way up.
 
+    formats: those of PIL that may be tried, such as ("PNG", "JPEG"); None is all.
     Raises OSError, ValueError or Image.DecompressionBombError where there is none.
     """
-    with Image.open(io.BytesIO(content)) as picture:
+    with Image.open(io.BytesIO(content), formats=formats) as picture:
         # a photograph carries in its EXIF data which way is up
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 

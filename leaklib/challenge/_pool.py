@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -66,7 +65,7 @@ class Pool(NamedTuple):
         content = _content(source)
         if hashlib.sha256(content).digest() != self.hashes[number]:
             raise bad("images", f"{source.name}, which has changed", "pictures that stay")
-        return decoded(content)
+        return decoded(content, FORMATS)
 
 
 def window(pixels: np.ndarray, size: int, u: np.ndarray) -> Tensor:
@@ -147,9 +146,7 @@ def _content(file: Path) -> bytes:
 
 def _opened(file: Path, content: bytes) -> Tensor:
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS):
-            pass
-        return resized(centred(decoded(content)), SIZE)
+        return resized(centred(decoded(content, FORMATS)), SIZE)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise bad("images", file.name, f"a picture that can be read ({error})") from error
 
