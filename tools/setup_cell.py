@@ -16,8 +16,8 @@ import importlib.util
 import os
 
 source = "git+{url}@{branch}"
-if importlib.util.find_spec("leaklib") is None:
-    spec = os.environ.get("LEAKLIB_SPEC", f"leaklib[privacy] @ {{source}}")
+if {missing}:
+    spec = os.environ.get("LEAKLIB_SPEC", f"leaklib[{extra}] @ {{source}}")
     get_ipython().run_line_magic("pip", f'install -q "{{spec}}"')
 
 import leaklib
@@ -31,15 +31,17 @@ def repository(config):
     return tuple(re.search(rf"(?m)^  {key}: *(\S+)", block).group(1) for key in ("url", "branch"))
 
 
-def setup_cell(config):
+def setup_cell(config, extra="privacy", missing='importlib.util.find_spec("leaklib") is None'):
+    """The cell that installs leaklib with an extra, where the expression `missing` is true."""
     url, branch = repository(config)
+    source = CELL.format(url=url, branch=branch, extra=extra, missing=missing)
     return {
         "cell_type": "code",
         "execution_count": None,
         "id": "setup",
         "metadata": {"tags": ["hide-input"]},
         "outputs": [],
-        "source": CELL.format(url=url, branch=branch).splitlines(keepends=True),
+        "source": source.splitlines(keepends=True),
     }
 
 
