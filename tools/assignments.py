@@ -234,22 +234,25 @@ def given_away(name, made, solution):
     zipped = made / "autograder" / f"{name}.zip"
     with zipfile.ZipFile(zipped) as packed:
         tests = [packed.read(n).decode() for n in packed.namelist() if n.startswith("tests/")]
-    cases = [plain(case) for test in tests for case in test.split("@test_case(")[1:]]
-    visible = "\n".join(case for case in cases if "hidden=False" in case.splitlines()[0])
+    visible, hidden = (lines_of_cases(tests, marked) for marked in ("hidden=False", "hidden=True"))
     given = [path for path in (made / "student").rglob("*") if path.is_file()]
     received = plain("\n".join(text for path in given for text in texts(path)))
     if plain(secret()) in received:
         yield f"{name}: the secret is in what students receive"
-    for case in cases:
-        first, *lines = map(str.strip, case.splitlines())
-        for line in lines if "hidden=True" in first else ():
-            if len(line) > 20 and line not in visible and line in received:
-                yield f"{name}: a line of a hidden test is in what students receive: {line!r}"
-    asked = read(made / "student" / f"{name}.ipynb").cells
-    known = lines_of(asked)
+    shown = "\n".join(visible)
+    for line in hidden:
+        if len(line) > 20 and line not in shown and line in received:
+            yield f"{name}: a line of a hidden test is in what students receive: {line!r}"
+    known = lines_of(read(made / "student" / f"{name}.ipynb").cells)
     for line in sorted(lines_of(answer_cells(solution)) - known):
-        if len(line) > 12 and line not in visible and line in received:
+        if len(line) > 12 and line not in shown and line in received:
             yield f"{name}: a line of a solution is in what students receive: {line!r}"
+
+
+def lines_of_cases(tests, marked):
+    """The lines of those test cases whose first one is marked, without that."""
+    cases = [plain(case).splitlines() for test in tests for case in test.split("@test_case(")[1:]]
+    return [line.strip() for first, *lines in cases if marked in first for line in lines]
 
 
 def lines_of(cells):
