@@ -8,25 +8,20 @@ import setup_cell
 pytestmark = pytest.mark.nightly
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assignments, "DIST", tmp_path_factory.mktemp("dist"))
-        patch.setenv("LEAKLIB_SECRET", "a secret of the tests in Colab")
-        for name in assignments.names():
-            assignments.make(name)
-        yield assignments.DIST
-
-
 @pytest.mark.parametrize("name", assignments.names())
-def test_the_checks_of_an_assignment_pass_as_in_colab(name, made, colab, wheel):
+def test_the_checks_of_an_assignment_pass_as_in_colab(name, colab, wheel, tmp_path, monkeypatch):
     """The student's notebook with the solution's answers in it."""
+    monkeypatch.setattr(assignments, "DIST", tmp_path)
+    monkeypatch.setenv("LEAKLIB_SECRET", "a secret of the tests in Colab")
+    assignments.make(name)
+    made = tmp_path / name
+
     before = colab.packages()
     order = assignments.questions(name)
-    solution = assignments.read(made / name / "solution" / f"{name}.ipynb")
+    solution = assignments.read(made / "solution" / f"{name}.ipynb")
     cells = zip(order, assignments.answer_cells(solution), strict=True)
     answers = {question: cell.source for question, cell in cells}
-    mine = assignments.read(made / name / "student" / f"{name}-colab.ipynb")
+    mine = assignments.read(made / "student" / f"{name}-colab.ipynb")
     mine = assignments.with_answers(mine, order, answers)
     done = colab.execute(mine, f"{name}-colab.ipynb", f"leaklib[coursework] @ {wheel.as_uri()}")
 

@@ -333,7 +333,7 @@ def test_a_name_that_is_unknown_is_told():
 
 
 @pytest.mark.parametrize("name", assignments.names())
-def test_the_points_of_a_source_add_up_and_its_wrong_answers_are_of_its_questions(name):
+def test_a_source_is_whole_and_its_wrong_answers_are_of_its_questions(name):
     order = assignments.questions(name)
     for case, given in assignments.wrong_answers(name).items():
         assert set(given["answers"]) <= set(order) and set(given["marks"]) <= set(order), case
