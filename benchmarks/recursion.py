@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from leaklib import analytic, attacks, client, data, metrics, models, results
+from leaklib import analytic, attacks, client, data, metrics, models
+from leaklib.book import results
+from leaklib.leak import stack
 
 RESULT = Path(__file__).resolve().parent / "results" / "recursion.json"
 IMAGES, CLASSES = 16, 10
@@ -38,7 +40,7 @@ def compare(images: Tensor, labels: Tensor) -> dict[str, dict]:
     """Both ways on the same images: {way: seconds an image, MSE, converged, labels right}."""
     channels, size = images.shape[1:3]
     nets = [models.lenet(channels, size, CLASSES, seed=i) for i in range(len(images))]
-    leak = client.stack(
+    leak = stack(
         client.share_gradient(net, images[i : i + 1], labels[i : i + 1])
         for i, net in enumerate(nets)
     )

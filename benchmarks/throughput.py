@@ -24,7 +24,9 @@ from pathlib import Path
 
 import torch
 
-from leaklib import attacks, client, data, labels, metrics, models, results, solvers
+from leaklib import attacks, client, data, labels, metrics, models, solvers
+from leaklib.book import results
+from leaklib.leak import Leak, stack
 
 RESULT = Path(__file__).resolve().parent / "results" / "throughput.json"
 STOP, RECOVERED = 1e-6, 1e-3
@@ -54,7 +56,7 @@ def leaks_of(images: torch.Tensor, numbers: torch.Tensor, classes: int, device: 
 
 
 def plain_loop(
-    model: torch.nn.Module, leak: client.Leak, shape: tuple[int, ...], calls: int = CALLS
+    model: torch.nn.Module, leak: Leak, shape: tuple[int, ...], calls: int = CALLS
 ) -> tuple[torch.Tensor, int]:
     """iDLG as its authors' script runs it, from a grey start; the image, and the evaluations."""
     W, G, y = list(model.parameters()), list(leak.direction.values()), labels.idlg(leak)
@@ -89,7 +91,7 @@ def one_by_one(nets: list, leaks: list, shape: tuple[int, ...], calls: int = CAL
 def all_at_once(
     nets: list, leaks: list, shape: tuple[int, ...], steps: int = CALLS * PER_CALL, **settings
 ) -> tuple:
-    stack = client.stack(leaks)
+    stack = stack(leaks)
     out = attacks.idlg(nets[0], stack, shape, solver=stopping, steps=steps, **settings)
     return out.images[:, 0], out.evaluations.tolist()
 

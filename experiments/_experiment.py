@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from leaklib import results
 from leaklib._errors import bad
+from leaklib.book import results
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

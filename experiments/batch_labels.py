@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from _experiment import RESULTS, Set, command_line
 from leaklib import client, data, federated, labels, metrics, models
+from leaklib.leak import stack
 
 BATCHES = 100
 CLASSES, FEW = 10, 3
@@ -121,7 +122,7 @@ def columns(arm: Arm, name: str, rows: range) -> dict[str, list]:
         for i in rows
     ]
     members = torch.stack([batch(arm, numbers, i) for i in rows])  # (V, B)
-    leak = client.stack(
+    leak = stack(
         client.share_gradient(net, images[r], numbers[r])
         for net, r in zip(nets, members, strict=True)
     )

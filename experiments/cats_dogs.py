@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from _experiment import RESULTS, Set, command_line
 from leaklib import analytic, attacks, client, data, metrics, models
+from leaklib.leak import Leak, stack
 
 IMAGES, SIZE, CLASSES = 100, 32, 2
 STEPS = {"linear": 500, "convolution": 2000}  # a wrong label spends them all
@@ -35,13 +36,13 @@ class Found(NamedTuple):
     converged: Tensor
 
 
-def closed(model: nn.Module, leak: client.Leak, shape: Sequence[int], steps: int) -> Found:
+def closed(model: nn.Module, leak: Leak, shape: Sequence[int], steps: int) -> Found:
     """dW/db of the first layer, or the recursion down to it."""
     out = analytic.invert_network(model, leak, shape)
     return Found(out.images, out.labels, out.converged)
 
 
-def matching(model: nn.Module, leak: client.Leak, shape: Sequence[int], steps: int) -> Found:
+def matching(model: nn.Module, leak: Leak, shape: Sequence[int], steps: int) -> Found:
     """Matching with each virtual label in turn, and for each image the smaller objective."""
     every = [
         attacks.dlg(model, leak, shape, labels=torch.tensor([label]), steps=steps)
@@ -52,7 +53,7 @@ def matching(model: nn.Module, leak: client.Leak, shape: Sequence[int], steps: i
     return Found(*(torch.stack(part)[best, torch.arange(len(best))] for part in parts))
 
 
-def grey(model: nn.Module, leak: client.Leak, shape: Sequence[int], steps: int) -> Found:
+def grey(model: nn.Module, leak: Leak, shape: Sequence[int], steps: int) -> Found:
     """No attack: what a picture of nothing scores."""
     V = leak.victims
     unknown = torch.full((V, 1), -1)
@@ -63,7 +64,7 @@ class Arm(NamedTuple):
     """A kind of `models.cats_dogs`, and an attack: attack(model, leak, shape, steps)."""
 
     network: str
-    attack: Callable[[nn.Module, client.Leak, Sequence[int], int], Found]
+    attack: Callable[[nn.Module, Leak, Sequence[int], int], Found]
 
 
 ARMS = {
@@ -82,7 +83,7 @@ def columns(arm: Arm, victims: Set, rows: range) -> dict[str, list]:
     """What is kept of an arm: one entry for each image."""
     images, labels, _ = victims
     nets = [models.cats_dogs(arm.network, images.shape[-1], seed=i) for i in rows]
-    leak = client.stack(
+    leak = stack(
         client.share_gradient(net, images[i : i + 1], labels[i : i + 1])
         for net, i in zip(nets, rows, strict=True)
     )

@@ -24,7 +24,17 @@ from torch import Tensor, nn
 
 from _experiment import RESULTS, Set, command_line
 from idlg import START_SEED, first_guess
-from leaklib import attacks, client, data, federated, metrics, models, objectives, solvers
+from leaklib import (
+    attacks,
+    client,
+    data,
+    distances,
+    federated,
+    metrics,
+    models,
+    solvers,
+)
+from leaklib.leak import stack
 
 STEPS = 800
 TRAINING, BATCH = 3800, 64  # images to train on, and in a mini-batch
@@ -58,7 +68,7 @@ class Arm(NamedTuple):
 ARMS = {
     "l2, published": Arm(partial(attacks.idlg, solver=solvers.lbfgs_torch), "normal"),
     "l2": Arm(attacks.idlg, "half"),
-    "cosine": Arm(partial(attacks.idlg, distance=objectives.cosine), "half"),
+    "cosine": Arm(partial(attacks.idlg, distance=distances.cosine), "half"),
     "Inverting Gradients": Arm(attacks.invert_gradients, "uniform"),
     "the mean image": Arm(None, "half"),
 }
@@ -114,7 +124,7 @@ def columns(case: str, arm: Arm, private: Set, rows: range) -> dict[str, list]:
     """What is kept of an arm: one entry for each image."""
     x, y = (part[rows.start : rows.stop] for part in private[:2])
     nets = networks(case, rows)
-    leak = client.stack(
+    leak = stack(
         client.share_gradient(net, x[i : i + 1], y[i : i + 1]) for i, net in enumerate(nets)
     )
     with torch.no_grad():

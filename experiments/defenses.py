@@ -36,12 +36,14 @@ from leaklib import (
     attacks,
     client,
     defenses,
+    distances,
     federated,
     labels,
     metrics,
     models,
-    objectives,
+    priors,
 )
+from leaklib.leak import Tensors, stack
 
 IMAGES, SEEDS = 20, 3
 EVALUATIONS, ROUNDS, CLIENTS, BATCH = 200, 200, 5, 32
@@ -61,20 +63,20 @@ class Arm(NamedTuple):
 def noise(relative: float) -> dict:
     """For noise of so many times the rms of the direction, whose own rms the attacker infers."""
 
-    def distance(g: client.Tensors, h: client.Tensors) -> Tensor:
+    def distance(g: Tensors, h: Tensors) -> Tensor:
         n = sum(t.numel() for t in h.values())
         squared = sum(t.square().sum() for t in h.values())
         # the noisy direction has (1 + relative^2) times the mean square of the clean one
         sigma2 = relative**2 / (1 + relative**2) * squared / n
-        return objectives.l2(g, h) / (2 * sigma2)
+        return distances.l2(g, h) / (2 * sigma2)
 
-    return dict(distance=distance, prior=adaptive.smooth())
+    return dict(distance=distance, prior=priors.smooth())
 
 
 def of_weights(b: float) -> dict:
     return dict(
-        distance=adaptive.likelihood(2**0.5 * b),
-        prior=adaptive.smooth(),
+        distance=distances.likelihood(2**0.5 * b),
+        prior=priors.smooth(),
         defend=adaptive.noisy_weights(),
     )
 
@@ -106,7 +108,7 @@ ARMS: dict[str, Arm] = {
     **{
         f"DP-SGD {s:g}": Arm(
             defenses.dp_sgd(1, s),
-            dict(distance=adaptive.likelihood(s), prior=adaptive.smooth(), defend=defenses.clip(1)),
+            dict(distance=distances.likelihood(s), prior=priors.smooth(), defend=defenses.clip(1)),
             1,
         )
         for s in (0.001, 0.01, 0.1, 1)
@@ -132,7 +134,7 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     defense = ARMS[arm].defense
     weights = isinstance(defense, client.OnWeights)
     share = client.share_weights if weights else client.share_gradient
-    leak = client.stack(
+    leak = stack(
         share(
             network(name, i), x[j : j + 1], y[j : j + 1], defense=defense, seed=i,
             **(dict(lr=SENT_AT) if weights else {}),

@@ -24,6 +24,7 @@ import idlg
 from _experiment import RESULTS, Set, command_line
 from leaklib import attacks, client, data, metrics, models
 from leaklib._errors import bad
+from leaklib.leak import stack
 
 IMAGES = {"mnist": 300, "cifar10": 60}
 RUN, ALPHA = 20, 0.5  # images in a run, and what a blend keeps of the old one
@@ -107,7 +108,7 @@ def attack(arm: Arm, victims: Set, rows: Sequence[int], starts: Tensor) -> attac
     """One attack on each of the images numbered `rows`, from starts (V, C, H, W), all at once."""
     images, numbers, classes = victims
     nets = [models.lenet(images.shape[1], images.shape[2], classes, seed=i) for i in rows]
-    leak = client.stack(
+    leak = stack(
         client.share_gradient(net, images[i : i + 1], numbers[i : i + 1])
         for net, i in zip(nets, rows, strict=True)
     )

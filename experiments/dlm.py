@@ -25,6 +25,7 @@ from _experiment import RESULTS, Set, command_line
 from idlg import START_SEED, first_guess
 from leaklib import attacks, client, data, metrics, models, solvers
 from leaklib import labels as label_rules
+from leaklib.leak import stack
 
 IMAGES, STEPS = 40, 1000
 LEARNING_RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -83,7 +84,7 @@ def columns(case: str, arm: Arm, private: Set, rows: range) -> dict[str, list]:
     share = partial(client.share_weights, lr=float(lr))
     if arm.attack == "DLG":
         share = client.share_gradient
-    leak = client.stack(share(net, x[i : i + 1], y[i : i + 1]) for i, net in enumerate(nets))
+    leak = stack(share(net, x[i : i + 1], y[i : i + 1]) for i, net in enumerate(nets))
 
     published = arm.settings == "published"
     start = "normal" if published else "half"

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from _experiment import RESULTS, Set, command_line
 from leaklib import attacks, client, data, metrics, models, solvers
+from leaklib.leak import stack
 
 IMAGES = 200
 # The published loop stops when the objective is below STOP, or after 300 calls of
@@ -110,7 +111,7 @@ def attack(arm: Arm, victims: Set, rows: Sequence[int]) -> attacks.Reconstructio
     """One arm against the images numbered `rows`, each on its own network, all at once."""
     images, labels, classes = victims
     nets = [models.lenet(images.shape[1], images.shape[2], classes, seed=i) for i in rows]
-    leak = client.stack(
+    leak = stack(
         client.share_gradient(net, images[i : i + 1], labels[i : i + 1])
         for net, i in zip(nets, rows, strict=True)
     )

@@ -6,7 +6,7 @@
 A sigmoid LeNet with DLG's weights whose first convolution is behind a lock, or is not; one image,
 300 evaluations from grey, label told.  Four attackers: with the true gains and shifts (the positive
 control, without which nothing is said of the key), with a guess of them, with nothing known
-(`adaptive.keylock` from that guess), and the published test's, who owns the two maps and searches
+(`keylock.attack` from that guess), and the published test's, who owns the two maps and searches
 the key.  The guess is the mean of what 200 other keys and maps give.
 The sets "… trained" have the accuracy of the same network with tanh and PyTorch's weights, of 5
 clients after 15 rounds of FedAvg, each with its own key and maps; then with another client's, with
@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from _attacked_and_trained import BY_DEFAULT, SETS, SHAPES, counts, private_of, tested
 from _experiment import RESULTS, Set, command_line
-from leaklib import adaptive, attacks, client, federated, keylock, metrics, models, scenes
+from leaklib import attacks, client, federated, keylock, metrics, models
+from leaklib.leak import stack
 
 IMAGES, SEEDS = 20, 3
 EVALUATIONS, ROUNDS, CLIENTS = 300, 15, 5
@@ -95,7 +96,7 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     def keep(who: str, out: attacks.Reconstruction) -> None:
         found[f"{who}_mse"] = metrics.mse(out.images, x).tolist()
         found[f"{who}_ssim"] = metrics.ssim(out.images, x).tolist()
-        found[f"{who}_levelled"] = metrics.ssim(scenes.levelled(out.images, x), x).tolist()
+        found[f"{who}_levelled"] = metrics.ssim(metrics.levelled(out.images, x), x).tolist()
         if out.unknowns.get("gamma") is not None:
             found["gamma_error"] = (out.unknowns["gamma"] - gamma).abs().mean(1).tolist()
 
@@ -106,20 +107,20 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
         for j, net in enumerate(nets if locked else opened)
     ]
     if not locked:
-        keep("true", attacks.idlg(opened[0], client.stack(sent), shape, **settings))
+        keep("true", attacks.idlg(opened[0], stack(sent), shape, **settings))
         return _filled(found, len(x))
-    leak = client.stack(keylock.shared(n, message) for n, message in zip(nets, sent))
-    told = client.stack(keylock.shared(n, message, maps=True) for n, message in zip(nets, sent))
+    leak = stack(keylock.shared(n, message) for n, message in zip(nets, sent))
+    told = stack(keylock.shared(n, message, maps=True) for n, message in zip(nets, sent))
     with torch.no_grad():
         gamma, beta = (torch.stack(g) for g in zip(*(net.lock.gains() for net in nets)))
     usual = usual_gains(name, lock)
     keep("true", attacks.idlg(opened[0], keylock.guessed(leak, gamma, beta), shape, **settings))
     guess = keylock.guessed(leak, *usual)
     keep("guess", attacks.idlg(opened[0], guess, shape, **settings))
-    keep("nothing", adaptive.keylock(opened[0], guess, shape, **settings))
+    keep("nothing", keylock.attack(opened[0], guess, shape, **settings))
     keep(
         "key",
-        adaptive.keylock(
+        keylock.attack(
             opened[0], keylock.guessed(told, *usual), shape,
             search="key", gate=lock.gate, **settings,
         ),

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 from _experiment import RESULTS, Set, command_line
-from leaklib import attacks, client, data, metrics, models, objectives
+from leaklib import attacks, client, data, distances, metrics, models
+from leaklib.leak import stack
 
 IMAGES, EVALUATIONS = 8, 100
 STEPS = (1, 5, 10, 20, 50, 100)
@@ -58,14 +59,14 @@ def columns(case: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     first = [client.share_gradient(net, x[i : i + 1], y[i : i + 1]) for i, net in enumerate(nets)]
     known = {
         # how far the update has turned from the first gradient
-        "turned": [float(objectives.cosine(a.direction, b.direction)) for a, b in zip(leaks, first)]
+        "turned": [float(distances.cosine(a.direction, b.direction)) for a, b in zip(leaks, first)]
     }
     if ARMS[arm] is None:
         score = metrics.mse(torch.full_like(x, 0.5), x).tolist()
         missing = [None] * len(x)
         return dict(mse=score, label_right=missing, objective=missing, converged=missing, **known)
     out = attacks.fedavg(
-        nets[0], client.stack(leaks), (1, *x.shape[1:]),
+        nets[0], stack(leaks), (1, *x.shape[1:]),
         local=ARMS[arm](optimizer, int(steps)), steps=EVALUATIONS,
     )  # fmt: skip
     return {

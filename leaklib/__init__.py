@@ -2,52 +2,51 @@
 
 find z that minimises  distance(defend(g(W, z, y)), leak) + prior(z),
 from a start, with a solver, with labels y from a label rule.
+
+This is the science.  What the book's pages need is in `leaklib.book`, and the coursework in
+`leaklib.course`; neither is imported here.
 """
 
 from . import (
     adaptive,
     analytic,
     attacks,
-    challenge,
-    checks,
+    chain,
     client,
     data,
     defenses,
+    distances,
     federated,
     keylock,
     labels,
+    leak,
     metrics,
     models,
-    objectives,
-    plots,
-    results,
-    scenes,
+    priors,
+    privacy,
+    random,
     solvers,
-    widgets,
 )
-from ._setup import setup
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "adaptive",
     "analytic",
     "attacks",
-    "challenge",
-    "checks",
+    "chain",
     "client",
     "data",
     "defenses",
+    "distances",
     "federated",
     "keylock",
     "labels",
+    "leak",
     "metrics",
     "models",
-    "objectives",
-    "plots",
-    "results",
-    "scenes",
-    "setup",
+    "priors",
+    "privacy",
+    "random",
     "solvers",
-    "widgets",
 ]

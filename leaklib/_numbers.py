@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._leak import Tensors
+from .leak import Tensors
 
 
 def root(v: Tensor) -> Tensor:

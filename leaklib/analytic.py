@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import _matching, _recursion
 from . import labels as label_rules
 from ._errors import bad
-from .attacks import CONVERGED
-from .client import Leak, Tensors, gradient, logits_shape, stack, state
-from .objectives import l2
-from .results import Table
+from .attacks import CONVERGED, search
+from .chain import recursion
+from .client import gradient, logits_shape, state
+from .distances import l2
+from .leak import Leak, Tensors, stack
 
 EXACT = 1e-3
 """An image whose expected error is above this is not converged, whatever it matches."""
@@ -191,10 +191,10 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
     Source: Zhu & Blaschko 2021 (R-GAP) for the systems; what is repeated is our own count.
     """
     logits_shape(model, shape, like=next(iter(state(model)[0].values())))
-    chain = _recursion.stages(model, shape)
+    chain = recursion.stages(model, shape)
     steps = []
     for i, stage in reversed(list(enumerate(chain))):
-        cause = _recursion.obstacle(chain, i)
+        cause = recursion.obstacle(chain, i)
         solved = type(stage.layer) in (nn.Linear, nn.Conv2d)
         if cause or solved:
             counts = (stage.unknowns, *stage.equations) if solved else (0, 0, 0, 0)
@@ -233,7 +233,7 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
     (their scale, the learning rate, is not known), and for a gradient of all zeros.
     Source: Zhu & Blaschko 2021 (R-GAP: two classes, no biases); many classes and weights are ours.
     """
-    _matching.check(model, leak, shape)
+    search.check(model, leak, shape)
     if leak.batch_size != 1:
         raise bad("leak", f"a batch of {leak.batch_size} images", "a batch of one")
     if leak.kind != "gradient":
@@ -241,7 +241,7 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
     way = plan(model, shape)
     if way.cause:
         raise bad("model", way.cause, "a chain that plan(model, shape) finds a way through")
-    chain = _recursion.stages(model, shape)
+    chain = recursion.stages(model, shape)
     leaks = leak if leak.victims is not None else stack([leak])
     last = chain[-1].name
     if (leaks.direction[f"{last}.bias".removeprefix(".")] == 0).all(-1).any():
@@ -250,7 +250,7 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
     images, variances, conditions, residuals = [], [], [], []
     for v in range(leaks.victims):
         W, h = ({n: t[v] for n, t in ts.items()} for ts in (leaks.weights, leaks.direction))
-        x, condition = _recursion.solve(chain, W, h)
+        x, condition = recursion.solve(chain, W, h)
         images.append(x.value.reshape(tuple(shape)).to(next(iter(h.values()))))
         variances.append(x.sd.square().mean())
         conditions.append(condition)

@@ -6,20 +6,17 @@ is in it, and nothing else: the private images and labels are not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from . import _leak, _training
 from ._errors import bad
-
-Tensors, Leak = _leak.Tensors, _leak.Leak
-from_state_dicts, load = _leak.from_state_dicts, _leak.load
-stack, join, some, without = _leak.stack, _leak.join, _leak.some, _leak.without
+from ._numbers import root
+from .leak import Leak, Tensors
 
 
 class InPlaceOfGradient(NamedTuple):
@@ -43,8 +40,8 @@ class OnWeights(NamedTuple):
 
 
 Defense = Callable[[Tensors, torch.Generator], Tensors] | InPlaceOfGradient | OnWeights
-Optimizer, OPTIMIZERS = _training.Optimizer, _training.OPTIMIZERS
-check_training, local_training = _training.check_training, _training.local_training
+Optimizer = Literal["sgd", "momentum", "adam"]
+OPTIMIZERS = ("sgd", "momentum", "adam")
 
 
 def gradient(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy):
@@ -120,7 +117,7 @@ def share_weights(
     g = _computed(model, defense, generator)
     W = local_training(
         lambda W, rows: g(W, x[rows], y[rows], buffers),
-        W_t, _training.minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
+        W_t, minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
     )  # fmt: skip
     if isinstance(defense, OnWeights):
         W = defense.change(W, generator)
@@ -216,6 +213,67 @@ def logits_shape(
     if logits.ndim != 2 or len(logits) != shape[0]:
         raise bad("model", f"an output of shape {tuple(logits.shape)}", "logits (B, C)")
     return logits.shape
+
+
+def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
+    """Raise ValueError for an unknown optimizer, and for settings that are given and not positive.
+
+    The settings are a learning rate and numbers of steps.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise bad("optimizer", repr(optimizer), f"one of {', '.join(OPTIMIZERS)}")
+    for name, value in settings.items():
+        if value is not None and not value > 0:
+            raise bad(name, value, "a positive number")
+
+
+def local_training(
+    g: Callable[[Tensors, Tensor], Tensors],
+    W: Tensors,
+    batches: Iterable[Tensor],
+    *,
+    lr: float,
+    optimizer: Optimizer = "sgd",
+) -> Tensors:
+    """The weights after a step for each of the `batches`, with the gradient g(W, batch).
+
+        "sgd"       W <- W - lr g
+        "momentum"  v <- 0.9 v + g;  W <- W - lr v
+        "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
+                    W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
+
+    As `torch.optim` has them, but of tensors that can be differentiated, so that an attacker can
+    run the same steps on its guess.  Raises ValueError for another optimizer.
+    """
+    check_training(optimizer)
+    zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
+    m, v = zero, zero
+    for t, batch in enumerate(batches, start=1):
+        step = g(W, batch)
+        if optimizer == "momentum":
+            # v <- 0.9 v + g
+            step = v = {name: 0.9 * v[name] + d for name, d in step.items()}
+        elif optimizer == "adam":
+            # m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2
+            m = {name: 0.9 * m[name] + 0.1 * d for name, d in step.items()}
+            v = {name: 0.999 * v[name] + 0.001 * d.square() for name, d in step.items()}
+            # m^ / (sqrt(v^) + 1e-8)
+            step = {
+                name: m[name] / (1 - 0.9**t) / (root(v[name] / (1 - 0.999**t)) + 1e-8) for name in W
+            }
+        W = {name: W[name] - lr * d for name, d in step.items()}
+    return W
+
+
+def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """`steps` index sets of `size` of n images, reshuffled at each pass (none left out)."""
+    generator = torch.Generator().manual_seed(seed)
+    queue: list[Tensor] = []
+    for _ in range(steps):
+        if not queue:
+            order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
+            queue = list(order.split(size))
+        yield queue.pop(0)
 
 
 def _computed(

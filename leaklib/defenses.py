@@ -10,18 +10,17 @@ own clean gradient with what was sent; `adaptive` is the one who does.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Literal
 
 import torch
-from scipy.stats import norm
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from ._errors import bad
+from ._errors import at_least_0, bad, positive, share
 from ._numbers import norm as whole_norm
-from .client import InPlaceOfGradient, OnWeights, Tensors, gradient
+from .client import InPlaceOfGradient, OnWeights, gradient
+from .leak import Tensors
 
 OfDirection = Callable[[Tensors, torch.Generator], Tensors]
 
@@ -34,7 +33,7 @@ def gaussian(sigma: float, relative: bool = False) -> OfDirection:
     This is noise, not differential privacy: nothing bounds what one image can change.
     Raises ValueError for a negative sigma.  Source: Zhu et al. 2019 (noisy gradients).
     """
-    _at_least_0("sigma", sigma, "a standard deviation")
+    at_least_0("sigma", sigma, "a standard deviation")
     return _noise(torch.randn, sigma, relative)
 
 
@@ -44,7 +43,7 @@ def laplace(b: float, relative: bool = False) -> OfDirection:
     b >= 0 is absolute, with the standard deviation sqrt(2) b; `relative` as in `gaussian`.
     Raises ValueError for a negative b.  Source: Zhu et al. 2019 (noisy gradients).
     """
-    _at_least_0("b", b, "a scale")
+    at_least_0("b", b, "a scale")
     return _noise(_laplace, b, relative)
 
 
@@ -54,7 +53,7 @@ def clip(C: float) -> OfDirection:
     One scale for all tensors, so that the direction is what it was.  C > 0.
     Raises ValueError for another C.  Source: Abadi et al. 2016, Algorithm 1.
     """
-    _positive("C", C, "a norm")
+    positive("C", C, "a norm")
 
     def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
         # g min(1, C / ||g||)
@@ -71,7 +70,7 @@ def prune(p: float, whole: bool = False) -> OfDirection:
     tensors together.  Raises ValueError for another p.
     Source: Zhu et al. 2019 (gradient compression).
     """
-    _share("p", p)
+    share("p", p)
 
     def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
         if not whole:
@@ -135,7 +134,7 @@ def random_mask(p: float, rescale: bool = False) -> OfDirection:
     0 <= p <= 1, and below 1 with `rescale`.  Raises ValueError for another p.
     Source: Kim & Park 2024, abstract; the body could not be read, the formula is the usual one.
     """
-    _share("p", p)
+    share("p", p)
     if rescale and p == 1:
         raise bad("p", p, "a share below 1, for the rest is divided by 1 - p")
 
@@ -176,8 +175,8 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
     it costs in privacy is `epsilon`, for batches drawn as that function says.
     Raises ValueError for another clip or noise.  Source: Abadi et al. 2016, Algorithm 1.
     """
-    _positive("clip", clip, "a norm")
-    _at_least_0("noise", noise, "a multiple of clip")
+    positive("clip", clip, "a norm")
+    at_least_0("noise", noise, "a multiple of clip")
 
     def private_gradient(model: nn.Module, generator: torch.Generator) -> Callable[..., Tensors]:
         g = gradient(model)
@@ -197,57 +196,6 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
     return InPlaceOfGradient(private_gradient)
 
 
-def epsilon(
-    noise: float, steps: int = 1, *, sample_rate: float = 1.0, delta: float = 1e-5
-) -> float:
-    """The privacy spent by steps of `dp_sgd`: (epsilon, delta)-differential privacy holds.
-
-    noise sigma > 0;  sample_rate q in (0, 1]: every image is in each batch with probability q,
-    independently (Poisson sampling); 1 is the full batch.  Two data sets are neighbours when one
-    has an image that the other lacks.  By the Renyi accountant of Opacus, an upper bound.
-    Raises ValueError for numbers out of range, and ImportError where Opacus is not installed.
-    Source: Mironov, Talwar & Zhang 2019; Opacus.
-    """
-    _positive("noise", noise, "a multiple of the norm at which one clips")
-    if not steps >= 1:
-        raise bad("steps", steps, "at least 1")
-    if not 0 < sample_rate <= 1:
-        raise bad("sample_rate", sample_rate, "0 < sample_rate <= 1")
-    if not 0 < delta < 1:
-        raise bad("delta", delta, "0 < delta < 1")
-    try:
-        from opacus.accountants import RDPAccountant
-    except ImportError as error:
-        raise ImportError("the privacy spent needs Opacus: pip install opacus") from error
-    accountant = RDPAccountant()
-    accountant.history = [(noise, sample_rate, steps)]
-    # of little noise the best order lies below 1.1, where Opacus's own begin
-    orders = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
-    with warnings.catch_warnings():
-        # orders beyond these might give less; what is returned holds all the same
-        warnings.filterwarnings("ignore", "Optimal order")
-        return float(accountant.get_epsilon(delta, orders))
-
-
-def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
-    """Under `dp_sgd` no attack reconstructs an image with a greater probability than this.
-
-        Phi( Phi^-1(prior) + sqrt(steps) / noise )
-
-    prior in [0, 1]: how often the best guess without any message is right, say 1/N for one of N
-    equally likely images.  For full batches; the attacker may know every other image.
-    Raises ValueError for numbers out of range.
-    Source: Hayes, Mahloujifar & Balle 2023, of whom the abstract was read; the formula is the trade
-    between the errors of a test of two normal laws (Dong, Roth & Su 2022).
-    """
-    if not 0 <= prior <= 1:
-        raise bad("prior", prior, "a probability from 0 to 1")
-    _positive("noise", noise, "a multiple of the norm at which one clips")
-    if not steps >= 1:
-        raise bad("steps", steps, "at least 1")
-    return float(norm.cdf(norm.ppf(prior) + math.sqrt(steps) / noise))
-
-
 def soteria(layer: str, q: float) -> InPlaceOfGradient:
     """Hide what an image tells a linear layer: drop the columns of the inputs that tell the most.
 
@@ -261,7 +209,7 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
     Raises ValueError for another q, and for a layer that is not linear.
     Source: Sun et al. 2021, published code.
     """
-    _share("q", q)
+    share("q", q)
 
     def private_gradient(model: nn.Module, generator: torch.Generator) -> Callable[..., Tensors]:
         known = dict(model.named_modules())
@@ -312,8 +260,8 @@ def weights_noise(
     Raises ValueError for a negative b, a bound that is not positive, and another law.
     Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py).
     """
-    _at_least_0("b", b, "a scale")
-    _positive("bound", bound, "a norm")
+    at_least_0("b", b, "a scale")
+    positive("bound", bound, "a norm")
     laws = {"laplace": _laplace, "gaussian": torch.randn}
     if law not in laws:
         raise bad("law", repr(law), f"one of {', '.join(laws)}")
@@ -345,7 +293,7 @@ def weights_sparsify(s: float, *, both: bool = False) -> OnWeights:
     Raises ValueError for another s.
     Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py, which divides s by ten).
     """
-    _share("s", s)
+    share("s", s)
     return OnWeights(
         lambda weights, generator: {n: _without_smallest(W, s) for n, W in weights.items()}, both
     )
@@ -376,18 +324,3 @@ def _without_smallest(d: Tensor, p: float) -> Tensor:
 
 def _root_mean_square(direction: Tensors) -> float:
     return float(whole_norm(direction) / math.sqrt(sum(d.numel() for d in direction.values())))
-
-
-def _at_least_0(name: str, value: float, what: str) -> None:
-    if not 0 <= value < math.inf:
-        raise bad(name, value, f"{what} of at least 0")
-
-
-def _positive(name: str, value: float, what: str) -> None:
-    if not 0 < value < math.inf:
-        raise bad(name, value, f"{what}, a positive number")
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise bad(name, value, "a share from 0 to 1")

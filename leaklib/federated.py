@@ -10,16 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ._errors import bad
-from .client import (
-    Defense,
-    InPlaceOfGradient,
-    Leak,
-    OnWeights,
-    Tensors,
-    share_gradient,
-    share_weights,
-    without,
-)
+from .client import Defense, InPlaceOfGradient, OnWeights, share_gradient, share_weights
+from .leak import Leak, Tensors, without
 
 
 class Client(NamedTuple):

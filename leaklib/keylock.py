@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ._errors import bad
-from .client import Leak, Tensors, without
+from .leak import Leak, Tensors, without
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,

@@ -12,7 +12,8 @@ from torch.func import functional_call
 from torch.nn.functional import one_hot
 
 from ._errors import bad
-from .client import Leak, Tensors, check_leak, logits_shape
+from .client import check_leak, logits_shape
+from .leak import Leak, Tensors
 
 UNDETERMINED = -1
 

@@ -133,6 +133,18 @@ def match(images: Tensor, truth: Tensor) -> Tensor:
     return torch.stack(columns).reshape(truth.shape[:-3])
 
 
+def levelled(images: Tensor, truth: Tensor) -> Tensor:
+    """Images (N, C, H, W) with the contrast and brightness that bring each nearest to the truth.
+
+    a x + c by least squares, a and c for each image: a measure, for it sees the truth.
+    """
+    x, t = images.flatten(1), truth.flatten(1)
+    apart = x - x.mean(1, keepdim=True)
+    # a = cov(x, t) / var(x)
+    a = (apart * t).sum(1, keepdim=True) / apart.square().sum(1, keepdim=True).clamp(min=1e-12)
+    return (a * apart + t.mean(1, keepdim=True)).reshape(truth.shape)
+
+
 def _outcomes(name: str, values: Tensor | Sequence[bool]) -> Tensor:
     outcomes = torch.as_tensor(values).cpu()
     if outcomes.dtype != torch.bool or outcomes.ndim != 1:

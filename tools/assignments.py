@@ -28,8 +28,8 @@ from pathlib import Path
 import nbformat
 
 import setup_cell
-from leaklib.grading import __main__ as grading
-from leaklib.grading.secret import SHORTEST
+from leaklib.course.grading import __main__ as grading
+from leaklib.course.grading.secret import SHORTEST
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "notebooks" / "assignments"

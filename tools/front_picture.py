@@ -18,7 +18,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from leaklib import attacks, client, data, defenses, metrics, models, plots
+from leaklib import attacks, client, data, defenses, metrics, models
+from leaklib.book import plots
+from leaklib.leak import stack
 
 ASSETS = Path(__file__).resolve().parent.parent / "book" / "assets"
 SHOWN = ("cat", "astronaut", "coffee", "rocket", "temple", "flower")
@@ -47,7 +49,7 @@ def attacked(sigma: float) -> attacks.Reconstruction:
         )
         for i in range(len(x))
     ]
-    return attacks.idlg(models.lenet(), client.stack(sent), (1, *x.shape[1:]), steps=STEPS)
+    return attacks.idlg(models.lenet(), stack(sent), (1, *x.shape[1:]), steps=STEPS)
 
 
 def moments(out: attacks.Reconstruction) -> list[Tensor]:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from front_picture import write
-from leaklib import analytic, attacks, client, data, labels, models, plots
+from leaklib import analytic, attacks, client, data, labels, models
+from leaklib.book import plots
 
 ASSETS = Path(__file__).resolve().parent.parent / "book" / "assets"
 SIDE, MARGIN, HIDDEN, CLASSES = 28, 3, 36, 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from leaklib import analytic, client, data, defenses, labels, models, objectives
+from leaklib import analytic, client, data, defenses, distances, labels, models
 
 SHAPES = [(28, 36, 10), (5, 7, 3), (9, 1, 2)]  # side, hidden units, classes
 
@@ -88,7 +88,7 @@ def test_matching_and_its_slope_are_those_of_autograd(script, side, hidden, clas
     z.requires_grad_()
     g = client.gradient(model)
     mine = g(W, z[: side**2].reshape(x.shape), z[side**2 :].softmax(0)[None], {})
-    wanted = objectives.l2(mine, sent)
+    wanted = distances.l2(mine, sent)
     (slope,) = torch.autograd.grad(wanted, z)
     found = compute(
         script,

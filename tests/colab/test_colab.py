@@ -17,7 +17,7 @@ PROBE = """\
 import os, socket
 print(leaklib.__file__)
 print(os.listdir())
-print(leaklib.defenses.epsilon(noise=2.0))  # by Opacus, from leaklib's extra "privacy"
+print(leaklib.privacy.epsilon(noise=2.0))  # by Opacus, from leaklib's extra "privacy"
 try:
     socket.create_connection(("192.0.2.1", 80), timeout=1)
 except OSError as error:

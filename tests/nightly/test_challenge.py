@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from leaklib import challenge
+from leaklib.course import challenge
 
 pytestmark = pytest.mark.nightly
 
 # the solutions stand beside the tests of every change
-UNIT = Path(__file__).parent.parent / "unit" / "test_challenge.py"
+UNIT = Path(__file__).parent.parent / "unit" / "course" / "test_challenge.py"
 _spec = importlib.util.spec_from_file_location("challenge_solutions", UNIT)
 solutions = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(solutions)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from leaklib import attacks, client, data, metrics, models
+from leaklib.leak import stack
 
 pytestmark = pytest.mark.nightly
 
@@ -14,7 +15,7 @@ def test_dlm_plus_recovers_nearly_all_photographs(seed, lr):
     """Labels and learning rate unknown, default start and solver."""
     images, labels = data.load("photos", 50, seed=0)
     model = models.lenet(classes=8, seed=seed)
-    leaks = client.stack(
+    leaks = stack(
         client.share_weights(model, images[i : i + 1], labels[i : i + 1], lr=lr) for i in range(50)
     )
     out = attacks.dlm_plus(models.lenet(classes=8), leaks, (1, 3, 32, 32))

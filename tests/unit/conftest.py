@@ -6,6 +6,7 @@ from torch import nn
 from torch.func import vmap
 
 from leaklib import client, data
+from leaklib.leak import Leak, stack
 
 # these problems are small: a second thread gains nothing, and loses much on a busy machine
 torch.set_num_threads(1)
@@ -36,7 +37,7 @@ def share_each():
     """The stack of what one client an image sends, each from its own model: model_of(i)."""
 
     def share(model_of, x, y, **settings):
-        return client.stack(
+        return stack(
             client.share_gradient(model_of(i), x[i : i + 1], y[i : i + 1], seed=i, **settings)
             for i in range(len(x))
         )
@@ -57,7 +58,7 @@ def weights_of_each():
             return client.local_training(step, W, range(steps), lr=lr, optimizer=optimizer)
 
         weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
-        return client.Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
+        return Leak(weights, vmap(trained)(x, y), "weights", victims=len(x))
 
     return send
 

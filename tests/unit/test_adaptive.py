@@ -7,7 +7,18 @@ import torch
 from scipy.stats import laplace
 from torch import nn
 
-from leaklib import adaptive, attacks, client, data, defenses, metrics, models, objectives
+from leaklib import (
+    adaptive,
+    attacks,
+    client,
+    data,
+    defenses,
+    distances,
+    metrics,
+    models,
+    priors,
+)
+from leaklib.leak import Leak, stack
 
 
 def tensors(seed, *lead, dtype=torch.float64):
@@ -21,7 +32,7 @@ def tensors(seed, *lead, dtype=torch.float64):
 
 
 def leak_of(direction, weights=None):
-    return client.Leak(tensors(99) if weights is None else weights, direction)
+    return Leak(tensors(99) if weights is None else weights, direction)
 
 
 def flat(direction):
@@ -31,7 +42,7 @@ def flat(direction):
 def finite_slope(defend, gradient, leak):
     """The derivative of the distance by the attacker's own gradient holds no NaN."""
     gradient = {n: g.clone().requires_grad_() for n, g in gradient.items()}
-    objectives.l2(defend(gradient, leak), leak.direction).backward()
+    distances.l2(defend(gradient, leak), leak.direction).backward()
     return all(g.grad is None or g.grad.isfinite().all() for g in gradient.values())
 
 
@@ -49,13 +60,13 @@ def test_only_what_was_sent_is_compared():
     for n in g:
         assert torch.equal(seen[n], g[n] * mask[n])
     wanted = sum((g[n] - h[n])[mask[n]].square().sum() for n in g)
-    torch.testing.assert_close(objectives.l2(seen, leak.direction), wanted)
+    torch.testing.assert_close(distances.l2(seen, leak.direction), wanted)
 
 
 def test_only_what_has_changed_is_compared_of_weights():
     W, h = tensors(3), tensors(1)
     h["b"][:4] = 0
-    leak = client.Leak(W, {n: W[n] - h[n] for n in W}, "weights")
+    leak = Leak(W, {n: W[n] - h[n] for n in W}, "weights")
     seen = adaptive.entries_sent(tensors(0), leak)
     assert not seen["b"][:4].any() and seen["b"][4:].all() and seen["a"].all()
 
@@ -66,8 +77,8 @@ def test_directions_are_compared_without_their_length():
     scaled = adaptive.scale_free(g, leak)
     h = leak.direction
     torch.testing.assert_close(flat(scaled).norm(), flat(h).norm())
-    wanted = 2 * flat(h).square().sum() * objectives.cosine(g, h)
-    torch.testing.assert_close(objectives.l2(scaled, h), wanted)
+    wanted = 2 * flat(h).square().sum() * distances.cosine(g, h)
+    torch.testing.assert_close(distances.l2(scaled, h), wanted)
     louder = adaptive.scale_free({n: 7 * d for n, d in g.items()}, leak)
     torch.testing.assert_close(flat(louder), flat(scaled))
     zero = {n: torch.zeros_like(d) for n, d in g.items()}
@@ -86,10 +97,10 @@ def test_nothing_within_half_a_level_counts(bits):
         delta = float(h.abs().max()) / (2 ** (bits - 1) - 1)
         for mine, theirs in zip(g[n].flatten().tolist(), h.flatten().tolist(), strict=True):
             total += max(abs(mine - theirs) - delta / 2, 0) ** 2
-    assert float(objectives.l2(seen, sent)) == pytest.approx(total, rel=1e-9)
+    assert float(distances.l2(seen, sent)) == pytest.approx(total, rel=1e-9)
     truth = adaptive.within_cells(bits)(tensors(1), leak)
-    assert float(objectives.l2(truth, sent)) < 1e-25, "what was rounded fits"
-    assert float(objectives.l2(tensors(1), sent)) > 1e-6
+    assert float(distances.l2(truth, sent)) < 1e-25, "what was rounded fits"
+    assert float(distances.l2(tensors(1), sent)) > 1e-6
     zero = leak_of({n: torch.zeros_like(h) for n, h in sent.items()})
     assert_same(adaptive.within_cells(bits)(g, zero), g)
 
@@ -102,7 +113,7 @@ def test_what_is_left_out_does_not_count():
     g, leak = tensors(0), leak_of(tensors(1))
     seen = adaptive.left_out("a", "c")(g, leak)
     h = leak.direction
-    torch.testing.assert_close(objectives.l2(seen, h), (g["b"] - h["b"]).square().sum())
+    torch.testing.assert_close(distances.l2(seen, h), (g["b"] - h["b"]).square().sum())
     assert list(seen) == list(g)
     with pytest.raises(KeyError):
         adaptive.left_out("nothing")(g, leak)
@@ -116,7 +127,7 @@ def test_distance_is_how_likely_the_noise_is(sigma):
     """Differences of two guesses are those of the logarithm of the density."""
     one, two, h = tensors(0), tensors(1), tensors(2)
     density = lambda g: torch.distributions.Normal(flat(g), sigma).log_prob(flat(h)).sum()  # noqa: E731
-    distance = adaptive.likelihood(sigma)
+    distance = distances.likelihood(sigma)
     torch.testing.assert_close(distance(one, h) - distance(two, h), density(two) - density(one))
     assert distance(h, h) == 0
 
@@ -131,7 +142,7 @@ def test_prior_is_how_probable_the_differences_are(scale):
         for part in neighbours
         for d in part.flatten()
     )
-    prior = adaptive.smooth(scale)
+    prior = priors.smooth(scale)
     assert float(prior(x)) == pytest.approx(wanted, rel=1e-9) and prior(grey) == 0
 
 
@@ -139,18 +150,18 @@ def test_prior_is_how_probable_the_differences_are(scale):
 def test_noise_on_weights_is_weighed_at_the_best_scale(bound):
     """No other scale s of the guess makes the noise, in units of its strength, smaller."""
     g, h, W = tensors(0), tensors(1), tensors(2)
-    leak = client.Leak(W, {n: W[n] - h[n] for n in W}, "weights")
+    leak = Leak(W, {n: W[n] - h[n] for n in W}, "weights")
     f = defenses.noise_factors(W, bound)
     assert len(set(map(float, f.values()))) > 1
     defend = adaptive.noisy_weights(bound)
-    got = objectives.l2(defend(g, leak), h)
+    got = distances.l2(defend(g, leak), h)
     of = lambda s: sum(((s * g[n] - h[n]) / f[n]).square().sum() for n in g)  # noqa: E731
     several = torch.stack([of(s) for s in torch.linspace(-5, 5, 20001, dtype=torch.float64)])
     torch.testing.assert_close(got, several.min(), rtol=1e-6, atol=0)
     louder = {n: 50 * d for n, d in g.items()}
-    torch.testing.assert_close(objectives.l2(defend(louder, leak), h), got)
+    torch.testing.assert_close(distances.l2(defend(louder, leak), h), got)
     zero = {n: torch.zeros_like(d) for n, d in g.items()}
-    torch.testing.assert_close(objectives.l2(defend(zero, leak), h), of(0))
+    torch.testing.assert_close(distances.l2(defend(zero, leak), h), of(0))
     assert finite_slope(defend, zero, leak)
 
 
@@ -162,7 +173,7 @@ def test_weights_that_came_as_zero_count_as_not_sent(lead):
         for n, w in W.items()
     }
     sent = {n: torch.where(dropped[n], 0.0, w) for n, w in new.items()}
-    leak = client.Leak(W, sent, "weights", victims=lead[0] if lead else None)
+    leak = Leak(W, sent, "weights", victims=lead[0] if lead else None)
     h = adaptive.without_zeros(leak).direction
     for n in W:
         assert not h[n][dropped[n]].any()
@@ -178,7 +189,7 @@ def test_likeliest_of_the_known_images(small_digits, own_network):
     for model in (models.lenet(1, 12), own_network()):
         single = client.share_gradient(model, x[5:6], y[5:6], defense=defenses.gaussian(1e-4))
         assert adaptive.likeliest(model, single, x, y).tolist() == [5]
-        several = client.stack(
+        several = stack(
             client.share_gradient(model, x[i, None], y[i, None], defense=defenses.clip(0.1), seed=i)
             for i in (3, 7, 9, 20)
         )
@@ -199,11 +210,11 @@ def test_likeliest_is_that_of_a_plain_loop(small_digits):
     wanted = []
     for net, leak in zip(nets, leaks, strict=True):
         distances = [
-            objectives.l2(client.share_gradient(net, x[j, None], y[j, None]).update, leak.update)
+            distances.l2(client.share_gradient(net, x[j, None], y[j, None]).update, leak.update)
             for j in range(8)
         ]
         wanted.append(int(torch.stack(distances).argmin()))
-    assert adaptive.likeliest(nets[0], client.stack(leaks), x, y).tolist() == wanted
+    assert adaptive.likeliest(nets[0], stack(leaks), x, y).tolist() == wanted
     assert wanted != list(range(6))
 
 
@@ -214,7 +225,7 @@ def photo_leaks(defense, size=16, count=3, lr=None):
     """What three clients send of a photograph each, and the true images and labels (V, 1)."""
     x, y = data.load("photos", count, size=size, seed=0)
     share = client.share_gradient if lr is None else client.share_weights
-    leak = client.stack(
+    leak = stack(
         share(
             models.lenet(3, size, seed=i), x[i, None], y[i, None], defense=defense, seed=i,
             **({} if lr is None else {"lr": lr}),
@@ -265,7 +276,7 @@ def naive():
         what: {n: torch.cat([getattr(leak, what)[n] for leak in leaks]) for n in leaks[0].weights}
         for what in ("weights", "update")
     }
-    together = client.Leak(**pile, victims=3 * len(leaks))
+    together = Leak(**pile, victims=3 * len(leaks))
     scores = likeness(together, torch.cat(x), torch.cat(y), STEPS)
     return dict(zip(each, scores.split(3), strict=True))
 
@@ -292,9 +303,7 @@ def test_who_knows_the_defence_gets_the_image_back(which, defend, least, naive):
 def test_who_knows_the_noise_finds_the_most_probable_image():
     leak, x, y = photo_leaks(defenses.gaussian(3e-2))
     naive = likeness(leak, x, y, 100)
-    knows = likeness(
-        leak, x, y, 100, distance=adaptive.likelihood(3e-2), prior=adaptive.smooth(0.1)
-    )
+    knows = likeness(leak, x, y, 100, distance=distances.likelihood(3e-2), prior=priors.smooth(0.1))
     assert (knows > naive).all() and knows.mean() > naive.mean() + 0.1, (naive, knows)
 
 
@@ -304,7 +313,7 @@ def test_who_knows_the_noise_on_weights_weighs_it():
     naive = likeness(leak, x, y, 100, attacks.dlm_plus)
     knows = likeness(
         leak, x, y, 100, attacks.dlm_plus, defend=adaptive.noisy_weights(),
-        distance=adaptive.likelihood(2**0.5 * b), prior=adaptive.smooth(0.1),
+        distance=distances.likelihood(2**0.5 * b), prior=priors.smooth(0.1),
     )  # fmt: skip
     assert (knows > naive).all() and knows.mean() > naive.mean() + 0.1, (naive, knows)
 
@@ -325,8 +334,8 @@ def test_dp_sgd_holds_against_whoever_knows_it():
         dict(defend=defenses.clip(1)),
         dict(defend=adaptive.scale_free),
         dict(
-            defend=defenses.clip(1), distance=adaptive.likelihood(noise),
-            prior=adaptive.smooth(0.1),
+            defend=defenses.clip(1), distance=distances.likelihood(noise),
+            prior=priors.smooth(0.1),
         ),
     ):  # fmt: skip
         assert likeness(leak, x, y, 60, **settings).max() < 0.35
@@ -353,9 +362,9 @@ def test_masked_network_of_the_readers_own(own_network, small_digits, share_each
 @pytest.mark.parametrize("value", [0, -1.0, math.nan])
 def test_scales_are_positive(value):
     with pytest.raises(ValueError, match=f"^sigma: got {value}; wanted a positive"):
-        adaptive.likelihood(value)
+        distances.likelihood(value)
     with pytest.raises(ValueError, match=f"^scale: got {value}; wanted a positive"):
-        adaptive.smooth(value)
+        priors.smooth(value)
 
 
 def test_gradient_has_no_weights_to_drop():

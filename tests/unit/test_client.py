@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from leaklib import analytic, client, defenses, labels, models
+from leaklib.leak import Leak, from_state_dicts, join, load, stack, without
 
 
 def small_lenet(seed=0):
@@ -101,7 +102,7 @@ def test_sharing_leaves_the_model_as_it_was(small_digits, training):
 def test_leak_is_the_wire_and_nothing_else(small_digits):
     x, y = small_digits[0][:1], small_digits[1][:1]
     wire = {"weights", "update", "kind", "buffers", "batch_size", "victims"}
-    assert {f.name for f in dataclasses.fields(client.Leak)} == wire
+    assert {f.name for f in dataclasses.fields(Leak)} == wire
     for share in (client.share_gradient, lambda *a: client.share_weights(*a, lr=0.1)):
         leak = share(small_lenet(), x, y)
         assert vars(leak).keys() == wire
@@ -403,7 +404,7 @@ def test_leak_without_what_a_client_keeps(small_digits):
     model = with_statistics(small_digits[0])
     leak = client.share_weights(model, x, y, lr=0.1)
     name = next(iter(leak.weights))
-    less = client.without(leak, [name, "1.running_mean", "nothing"])
+    less = without(leak, [name, "1.running_mean", "nothing"])
     for what in ("weights", "update", "buffers"):
         full, rest = getattr(leak, what), getattr(less, what)
         assert set(full) - set(rest) == {name, "1.running_mean"} & set(full)
@@ -412,7 +413,7 @@ def test_leak_without_what_a_client_keeps(small_digits):
         "a new leak, not a changed one"
     )
     assert (less.kind, less.batch_size, less.victims) == ("weights", 2, None)
-    assert_same(client.without(leak, []), leak)
+    assert_same(without(leak, []), leak)
 
 
 # --- rounding -----------------------------------------------------------------------------------
@@ -455,10 +456,10 @@ def test_rounding_adds_up_over_many_small_steps(steps, small_digits):
 def test_rounding_is_a_unit_in_the_last_place_of_the_larger_weight():
     before = torch.tensor([1.0, 1.0, -3.0, 0.0, 1e-3])
     after = torch.tensor([1.5, 2.5, -0.5, 0.0, -1e-3])
-    leak = client.Leak({"w": before}, {"w": after}, "weights")
+    leak = Leak({"w": before}, {"w": after}, "weights")
     wanted = [2.0**-23, 2.0**-22, 2.0**-22, 2.0**-149, 2.0**-33]
     assert leak.rounding["w"].tolist() == wanted
-    double = client.Leak({"w": before.double()}, {"w": after.double()}, "weights").rounding["w"]
+    double = Leak({"w": before.double()}, {"w": after.double()}, "weights").rounding["w"]
     assert double.dtype == torch.float64 and double[0] == 2.0**-52
 
 
@@ -551,7 +552,7 @@ def test_stack_gives_every_tensor_a_leading_axis(small_digits):
         client.share_gradient(small_lenet(seed=i), x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2])
         for i in range(3)
     ]
-    pile = client.stack(leaks)
+    pile = stack(leaks)
     assert (pile.victims, pile.batch_size, pile.kind) == (3, 2, "gradient")
     for i, leak in enumerate(leaks):
         assert_close({n: t[i] for n, t in pile.weights.items()}, leak.weights, rtol=0, atol=0)
@@ -565,7 +566,7 @@ def test_stack_of_weights_keeps_kind_direction_and_buffers(small_digits, own_net
     leaks = [
         client.share_weights(own_network, x[i : i + 1], y[i : i + 1], lr=0.1) for i in range(2)
     ]
-    pile = client.stack(leaks)
+    pile = stack(leaks)
     assert pile.kind == "weights" and pile.buffers["note"].shape == (2, 3)
     for i, leak in enumerate(leaks):
         assert_close({n: t[i] for n, t in pile.direction.items()}, leak.direction)
@@ -576,22 +577,22 @@ def test_stacks_are_joined_victims_after_victims(small_digits):
     every = [
         client.share_weights(small_lenet(i), x[i : i + 1], y[i : i + 1], lr=1) for i in range(3)
     ]
-    joined = client.join([client.stack(every[:1]), client.stack(every[1:])])
-    assert_same(joined, client.stack(every))
+    joined = join([stack(every[:1]), stack(every[1:])])
+    assert_same(joined, stack(every))
 
 
 def test_what_does_not_fit_together_is_not_joined(small_digits):
     x, y = small_digits
     leak = client.share_gradient(small_lenet(), x[:1], y[:1])
     weights = client.share_weights(small_lenet(), x[:1], y[:1], lr=1)
-    stack = client.stack([leak])
+    stack = stack([leak])
     for stacks, wrong in (
         ([], "stacks: got an empty list"),
         ([stack, leak], r"stacks\[1\]: got a single Leak; wanted a stack"),
-        ([stack, client.stack([weights])], r"leaks\[1\].kind: got weights; wanted gradient"),
+        ([stack, stack([weights])], r"leaks\[1\].kind: got weights; wanted gradient"),
     ):
         with pytest.raises(ValueError, match=wrong):
-            client.join(stacks)
+            join(stacks)
 
 
 def test_what_does_not_fit_together_is_not_stacked(small_digits):
@@ -602,13 +603,13 @@ def test_what_does_not_fit_together_is_not_stacked(small_digits):
         "batch_size": client.share_gradient(model, x[:2], y[:2]),
         "kind": client.share_weights(model, x[:1], y[:1], lr=0.1),
         "weights": client.share_gradient(small_mlp(), x[:1], y[:1]),
-        "leaks\\[1\\]": client.stack([leak]),
+        "leaks\\[1\\]": stack([leak]),
     }
     for named, other in wrong.items():
         with pytest.raises(ValueError, match=named):
-            client.stack([leak, other])
+            stack([leak, other])
     with pytest.raises(ValueError, match="leaks"):
-        client.stack([])
+        stack([])
 
 
 # --- on disk ------------------------------------------------------------------------------------
@@ -616,7 +617,7 @@ def test_what_does_not_fit_together_is_not_stacked(small_digits):
 
 def assert_same(got, wanted):
     """Every field, bit by bit."""
-    for f in dataclasses.fields(client.Leak):
+    for f in dataclasses.fields(Leak):
         a, b = getattr(got, f.name), getattr(wanted, f.name)
         if isinstance(b, dict):
             assert list(a) == list(b)
@@ -648,10 +649,10 @@ def test_leak_is_read_back_as_it_was_saved(kind, dtype, small_digits, tmp_path):
     leak = share(model.to(dtype), x.to(dtype), y)
     path = leak.save(tmp_path / "sent.safetensors")
     assert path == tmp_path / "sent.safetensors"
-    read = client.load(path)
+    read = load(path)
     assert_same(read, leak)
     assert read.buffers["1.num_batches_tracked"].dtype == torch.int64
-    assert_same(client.load(leak.save(str(tmp_path / "by name"))), leak)
+    assert_same(load(leak.save(str(tmp_path / "by name"))), leak)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["by name", "sent.safetensors"]
 
 
@@ -661,10 +662,10 @@ def test_names_of_a_readers_own_network_and_a_stack_are_kept(own_network, small_
         client.share_gradient(own_network(i), x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2])
         for i in range(3)
     ]
-    pile = client.stack(shared)
+    pile = stack(shared)
     # a name may hold the mark that separates it from what it is
     pile = dataclasses.replace(pile, buffers={"a/b": torch.arange(6.0).view(2, 3).T})
-    read = client.load(pile.save(tmp_path / "pile"))
+    read = load(pile.save(tmp_path / "pile"))
     assert_same(read, pile)
     assert (read.victims, read.batch_size) == (3, 2)
 
@@ -675,7 +676,7 @@ def test_saving_replaces_an_older_leak(small_digits, tmp_path):
         for i in range(2)
     )
     path = old.save(tmp_path / "leak")
-    assert_same(client.load(new.save(path)), new)
+    assert_same(load(new.save(path)), new)
 
 
 @pytest.mark.parametrize("where", ["write", "rename"])
@@ -701,9 +702,9 @@ def test_write_that_fails_leaves_the_older_leak(where, small_digits, tmp_path, m
         patched.setattr(owner, name, fails)
         with pytest.raises(OSError, match="no space"):
             new.save(path)
-    assert_same(client.load(path), old)
+    assert_same(load(path), old)
     assert [p.name for p in tmp_path.iterdir()] == ["leak"], "nothing half-written is left"
-    assert_same(client.load(new.save(path)), new)
+    assert_same(load(new.save(path)), new)
 
 
 def test_half_a_file_is_refused(small_digits, tmp_path):
@@ -712,7 +713,7 @@ def test_half_a_file_is_refused(small_digits, tmp_path):
     for size in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "half").write_bytes(whole[:size])
         with pytest.raises(ValueError, match="^path: got .*half .*wanted a file that Leak.save"):
-            client.load(tmp_path / "half")
+            load(tmp_path / "half")
 
 
 def header(**changed):
@@ -739,7 +740,7 @@ def test_file_of_tensors_that_is_no_leak_is_refused(metadata, tmp_path):
     with pytest.raises(
         ValueError, match="^path: got .*other.*; wanted a file that Leak.save wrote"
     ):
-        client.load(tmp_path / "other")
+        load(tmp_path / "other")
 
 
 def test_header_that_is_right_is_taken(tmp_path):
@@ -747,15 +748,15 @@ def test_header_that_is_right_is_taken(tmp_path):
     tensors = {"weights/w": torch.ones(2), "update/w": torch.zeros(2)}
     metadata = {"leak": json.dumps(header())}
     safetensors.torch.save_file(tensors, tmp_path / "leak", metadata=metadata)
-    wanted = client.Leak({"w": torch.ones(2)}, {"w": torch.zeros(2)})
-    assert_same(client.load(tmp_path / "leak"), wanted)
+    wanted = Leak({"w": torch.ones(2)}, {"w": torch.zeros(2)})
+    assert_same(load(tmp_path / "leak"), wanted)
 
 
 def test_layers_keep_their_order_on_disk(small_digits, tmp_path):
     """ "fc" comes before "fc1" in the alphabet, and last in the network."""
     x, y = small_digits[0][:1].double(), small_digits[1][:1]
     leak = client.share_gradient(small_mlp().double(), x, y)
-    read = client.load(leak.save(tmp_path / "leak"))
+    read = load(leak.save(tmp_path / "leak"))
     assert labels.last_layer(read) == ("fc.weight", "fc.bias")
     torch.testing.assert_close(analytic.linear_input(read), x.flatten(), rtol=0, atol=1e-9)
 
@@ -775,13 +776,13 @@ def test_nothing_in_a_file_is_run(small_digits, tmp_path, monkeypatch):
     (tmp_path / "noise").write_bytes(bytes(noise.tolist()))
     for name in ("pickle", "torch", "noise"):
         with pytest.raises(ValueError, match=f"^path: got .*{name}"):
-            client.load(tmp_path / name)
+            load(tmp_path / name)
     assert not (tmp_path / "bomb").exists()
 
 
 def test_file_that_is_not_there(tmp_path, small_digits):
     with pytest.raises(FileNotFoundError):
-        client.load(tmp_path / "nothing")
+        load(tmp_path / "nothing")
     leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
     with pytest.raises(FileNotFoundError):
         leak.save(tmp_path / "no folder" / "leak")
@@ -799,7 +800,7 @@ def test_two_checkpoints_are_the_leak_of_the_weights(optimizer, small_digits):
     before = model.state_dict()  # the live tensors, which training changes in place
     before = {name: tensor.clone() for name, tensor in before.items()}
     by_torch(model, x, y, [torch.arange(4)] * 3, 0.05, optimizer)
-    got = client.from_state_dicts(before, model.state_dict(), batch_size=4)
+    got = from_state_dicts(before, model.state_dict(), batch_size=4)
     assert (got.kind, got.batch_size, got.victims) == ("weights", 4, None)
     assert set(got.buffers) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
     for what in ("weights", "update", "buffers"):
@@ -816,7 +817,7 @@ def test_checkpoints_are_copied_and_statistics_are_those_before(small_digits):
     model.train()(1 + x)  # moves the running statistics
     by_torch(model.eval(), x, y, [torch.arange(4)], 0.1, "sgd")
     after = model.state_dict()
-    leak = client.from_state_dicts(before, after)
+    leak = from_state_dicts(before, after)
     assert torch.equal(leak.buffers["1.running_mean"], before["1.running_mean"])
     assert not torch.equal(leak.buffers["1.running_mean"], after["1.running_mean"])
     kept = {n: t.clone() for n, t in leak.update.items()}
@@ -834,9 +835,9 @@ def test_names_of_buffers_may_be_given(small_digits):
     for name, p in wanted.update.items():
         model.get_parameter(name).data = p
     frozen = ["fc1.weight", "fc1.bias"]
-    got = client.from_state_dicts(before, model.state_dict(), batch_size=2, buffers=frozen)
+    got = from_state_dicts(before, model.state_dict(), batch_size=2, buffers=frozen)
     assert_same(got, wanted)
-    assert "fc1.weight" in client.from_state_dicts(before, model.state_dict()).weights
+    assert "fc1.weight" in from_state_dicts(before, model.state_dict()).weights
 
 
 def test_checkpoints_that_do_not_fit_are_refused(small_digits):
@@ -851,9 +852,9 @@ def test_checkpoints_that_do_not_fit_are_refused(small_digits):
     ]
     for first, second, message in cases:
         with pytest.raises(ValueError, match=message):
-            client.from_state_dicts(first, second)
+            from_state_dicts(first, second)
     with pytest.raises(ValueError, match=r"^buffers: got \['nothing'\]; wanted names of the net"):
-        client.from_state_dicts(before, after, buffers=["nothing"])
+        from_state_dicts(before, after, buffers=["nothing"])
 
 
 # --- errors -------------------------------------------------------------------------------------

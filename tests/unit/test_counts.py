@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from leaklib import client, data, labels, metrics, models
+from leaklib.leak import stack
 
 C = 10
 
@@ -25,7 +26,7 @@ def batches(of, B, count=20, model_of=lambda seed: models.lenet(1, 28, seed=seed
     draw = torch.Generator().manual_seed(B)
     rows = torch.randint(len(images), (count, B), generator=draw)
     shared = [client.share_gradient(model_of(i), images[r], numbers[r]) for i, r in enumerate(rows)]
-    return client.stack(shared), numbers[rows]
+    return stack(shared), numbers[rows]
 
 
 def count(numbers):
@@ -73,7 +74,7 @@ def test_one_leak_and_a_stack_agree_and_each_victims_own_weights_count(halves):
         lambda leak: labels.counts(other, leak, others),
         labels.llg,
     ):
-        assert torch.equal(rule(client.stack(leaks)), torch.stack([rule(leak) for leak in leaks]))
+        assert torch.equal(rule(stack(leaks)), torch.stack([rule(leak) for leak in leaks]))
 
 
 def test_counts_of_one_image_are_its_label(halves):
@@ -179,7 +180,7 @@ def rounds(of, B, lr, model_of, count=4, **settings):
     batches = [(model_of(i), images[r], numbers[r]) for i, r in enumerate(rows)]
     sent = [client.share_weights(*b, lr=lr, seed=i, **settings) for i, b in enumerate(batches)]
     shared = [client.share_gradient(*b) for b in batches]
-    return client.stack(sent), client.stack(shared), numbers[rows]
+    return stack(sent), stack(shared), numbers[rows]
 
 
 def pytorchs(seed):
@@ -256,7 +257,7 @@ def test_counts_of_a_round_by_each_victims_own_weights(halves):
     ]
     for own in (None, others[:30]):
         told = dict(lr=0.1, steps=3)
-        together = labels.counts(pytorchs(9), client.stack(sent), own, **told)
+        together = labels.counts(pytorchs(9), stack(sent), own, **told)
         alone = [labels.counts(pytorchs(i), leak, own, **told) for i, leak in enumerate(sent)]
         assert torch.equal(together, torch.stack(alone))
 

@@ -10,7 +10,17 @@ import torch.nn.functional as F
 from scipy import optimize
 from scipy.stats import chi2, norm
 
-from leaklib import adaptive, attacks, client, defenses, labels, metrics, models
+from leaklib import (
+    adaptive,
+    attacks,
+    client,
+    defenses,
+    labels,
+    metrics,
+    models,
+    privacy,
+)
+from leaklib.leak import Leak, stack
 
 
 @pytest.fixture
@@ -372,31 +382,31 @@ def exact_epsilon(noise, steps, delta):
 def test_privacy_spent_bounds_the_exact_one_from_above(noise, steps, delta):
     pytest.importorskip("opacus")
     exact = exact_epsilon(noise, steps, delta)
-    assert exact <= defenses.epsilon(noise, steps, delta=delta) < 1.2 * exact
+    assert exact <= privacy.epsilon(noise, steps, delta=delta) < 1.2 * exact
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_privacy_spent_grows_with_steps_and_sampling_and_falls_with_noise():
     pytest.importorskip("opacus")
-    base = defenses.epsilon(1.0, 100, sample_rate=0.1)
+    base = privacy.epsilon(1.0, 100, sample_rate=0.1)
     assert isinstance(base, float)
-    assert defenses.epsilon(1.0, 101, sample_rate=0.1) > base
-    assert defenses.epsilon(1.0, 100, sample_rate=0.11) > base
-    assert defenses.epsilon(1.1, 100, sample_rate=0.1) < base
-    assert defenses.epsilon(1.0, 100, sample_rate=0.1, delta=1e-6) > base
+    assert privacy.epsilon(1.0, 101, sample_rate=0.1) > base
+    assert privacy.epsilon(1.0, 100, sample_rate=0.11) > base
+    assert privacy.epsilon(1.1, 100, sample_rate=0.1) < base
+    assert privacy.epsilon(1.0, 100, sample_rate=0.1, delta=1e-6) > base
 
 
 def test_privacy_spent_needs_opacus(monkeypatch):
     monkeypatch.setitem(sys.modules, "opacus.accountants", None)
     with pytest.raises(ImportError, match="pip install opacus"):
-        defenses.epsilon(1.0)
+        privacy.epsilon(1.0)
 
 
 # --- the bound ------------------------------------------------------------------------------------
 
 
 def test_bound_of_reconstruction_has_its_limits():
-    bound = defenses.reconstruction_bound
+    bound = privacy.reconstruction_bound
     assert bound(0, 1) == 0 and bound(1, 1) == 1
     assert bound(0.1, 1e9) == pytest.approx(0.1, abs=1e-6), (
         "much noise: the guess without a message"
@@ -418,7 +428,7 @@ def guesses(model, x, y, noise, draws, truth=0):
         n: d + noise * torch.randn(draws, *d.shape, generator=g) for n, d in clean.update.items()
     }
     W = {n: w.expand(draws, *w.shape) for n, w in clean.weights.items()}
-    leaks = client.Leak(W, noisy, victims=draws)
+    leaks = Leak(W, noisy, victims=draws)
     return adaptive.likeliest(model, leaks, x, y, defend=defenses.clip(1.0))
 
 
@@ -432,7 +442,7 @@ def test_best_attack_of_all_is_as_often_right_as_the_bound(noise, small_digits):
         (guesses(model, x, torch.tensor([0, 1]), noise, draws, truth) == truth).double().mean()
         for truth in (0, 1)
     ]
-    bound = defenses.reconstruction_bound(0.5, noise)
+    bound = privacy.reconstruction_bound(0.5, noise)
     off = (bound * (1 - bound) / (2 * draws)) ** 0.5
     assert abs(sum(right) / 2 - bound) < 4 * off
 
@@ -446,7 +456,7 @@ def test_best_attack_among_ten_digits_stays_below_the_bound(noise, digits):
     model = models.mlp(1, 12, hidden=(), classes=10)
     draws = 200
     right = torch.stack([guesses(model, x, y, noise, draws, t) == t for t in range(10)])
-    bound = defenses.reconstruction_bound(0.1, noise)
+    bound = privacy.reconstruction_bound(0.1, noise)
     share, off = float(right.double().mean()), (bound * (1 - bound) / right.numel()) ** 0.5
     assert share < bound + 4 * off, "the bound is one"
     assert share > 0.1 + 0.6 * (bound - 0.1), "and not far off"
@@ -591,7 +601,7 @@ def test_norm_to_clip_at_is_positive(C):
         defenses.dp_sgd(C, 1)
     with pytest.raises(ValueError, match=f"^bound: got {C}; .*positive"):
         defenses.weights_noise(1e-3, bound=C)
-    for privacy in (defenses.epsilon, partial(defenses.reconstruction_bound, 0.5)):
+    for privacy in (privacy.epsilon, partial(privacy.reconstruction_bound, 0.5)):
         with pytest.raises(ValueError, match=f"^noise: got {C}; .*positive"):
             privacy(C)
 
@@ -606,7 +616,7 @@ def test_share_is_a_share(p):
     with pytest.raises(ValueError, match=f"^s: got {p}; wanted a share"):
         defenses.weights_sparsify(p)
     with pytest.raises(ValueError, match=f"^prior: got {p}; wanted a prob"):
-        defenses.reconstruction_bound(p, 1)
+        privacy.reconstruction_bound(p, 1)
 
 
 def test_nothing_left_cannot_be_rescaled():
@@ -635,18 +645,18 @@ def test_law_of_noise_on_weights_is_known():
 @pytest.mark.parametrize("steps", [0, -1, float("nan")])
 def test_steps_are_counted_from_one(steps):
     with pytest.raises(ValueError, match=f"^steps: got {steps}; wanted at least 1"):
-        defenses.epsilon(1.0, steps)
+        privacy.epsilon(1.0, steps)
     with pytest.raises(ValueError, match=f"^steps: got {steps}; wanted at least 1"):
-        defenses.reconstruction_bound(0.1, 1.0, steps)
+        privacy.reconstruction_bound(0.1, 1.0, steps)
 
 
 def test_privacy_is_asked_for_in_range():
     for rate in (0, 1.1, float("nan")):
         with pytest.raises(ValueError, match=f"^sample_rate: got {rate}; wanted 0 < sample_rate"):
-            defenses.epsilon(1.0, sample_rate=rate)
+            privacy.epsilon(1.0, sample_rate=rate)
     for delta in (0, 1, float("nan")):
         with pytest.raises(ValueError, match=f"^delta: got {delta}; wanted 0 < delta < 1"):
-            defenses.epsilon(1.0, delta=delta)
+            privacy.epsilon(1.0, delta=delta)
 
 
 # --- the attacker who does not know ---------------------------------------------------------------
@@ -684,7 +694,7 @@ def test_defences_stop_the_attacker_who_does_not_know(arms, small_digits, share_
     """The same three digits, networks and starts, all arms at once; too little of it stops none."""
     x, y = small_digits[0][:3], small_digits[1][:3]
     each = [share_each(lenet, x, y, defense=defense) for defense in arms.values()]
-    leak = client.stack(one for leaks in each for one in apart(leaks))
+    leak = stack(one for leaks in each for one in apart(leaks))
     x, y = x.repeat(len(arms), 1, 1, 1), y.repeat(len(arms))
     assert torch.equal(labels.idlg(leak)[:, 0], y), "labels leak all the same"
     out = attacks.idlg(lenet(0), leak, (1, 1, 12, 12), steps=STEPS)
@@ -704,7 +714,7 @@ def apart(leaks):
             what: {n: t[i] for n, t in getattr(leaks, what).items()}
             for what in ("weights", "update", "buffers")
         }
-        yield client.Leak(**parts, kind=leaks.kind)
+        yield Leak(**parts, kind=leaks.kind)
 
 
 def test_defences_of_weights_stop_the_attacker_who_does_not_know(small_digits):
@@ -714,7 +724,7 @@ def test_defences_of_weights_stop_the_attacker_who_does_not_know(small_digits):
         "noise": defenses.weights_noise(1e-3),
         "sparse": defenses.weights_sparsify(0.5),
     }
-    leak = client.stack(
+    leak = stack(
         client.share_weights(lenet(i), x[i, None], y[i, None], lr=0.1, defense=defense, seed=i)
         for defense in arms.values()
         for i in range(3)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from leaklib import adaptive, attacks, client, data, federated, keylock, metrics, models
+from leaklib import attacks, client, data, federated, keylock, metrics, models
+from leaklib.leak import stack
 
 
 def small(seed=0, length=20, **settings):
@@ -218,7 +219,7 @@ def photo_leaks(**settings):
     nets = [models.lenet_keylock(seed=i, key=keylock.new_key(seed=i), **settings) for i in range(3)]
     each = [client.share_gradient(net, x[i, None], y[i, None]) for i, net in enumerate(nets)]
     sent, told = (
-        client.stack(keylock.shared(n, leak, maps) for n, leak in zip(nets, each, strict=True))
+        stack(keylock.shared(n, leak, maps) for n, leak in zip(nets, each, strict=True))
         for maps in (False, True)
     )
     gains = [torch.stack(g).detach() for g in zip(*(net.lock.gains() for net in nets), strict=True)]
@@ -231,7 +232,7 @@ PHOTO, DIGIT = (1, 3, 32, 32), (1, 1, 12, 12)
 
 def test_lock_without_normalisation_gives_way_to_who_knows_nothing():
     opened, sent, _, gains, x = photo_leaks(gate="sigmoid", norm=False)
-    out = adaptive.keylock(opened, keylock.guessed(sent, HALF, HALF), PHOTO, steps=1000)
+    out = keylock.attack(opened, keylock.guessed(sent, HALF, HALF), PHOTO, steps=1000)
     scores = metrics.ssim(out.images[:, 0], x)
     assert scores.mean() > 0.9 and scores.min() > 0.85, scores
     for name, true in zip(("gamma", "beta"), gains, strict=True):
@@ -243,7 +244,7 @@ def digits_behind(small_digits, maps=False, **settings):
     """Three digits behind small locks: (opened, shared, gains, images, labels)."""
     x, y = small_digits[0][:3], small_digits[1][:3]
     nets = [small(seed=i, **settings) for i in range(3)]
-    leak = client.stack(
+    leak = stack(
         keylock.shared(net, client.share_gradient(net, x[i, None], y[i, None]), maps)
         for i, net in enumerate(nets)
     )
@@ -264,7 +265,7 @@ def test_true_gains_are_the_positive_control_and_a_guess_is_worse(small_digits):
 @pytest.mark.parametrize("gate", ["sigmoid", "none"])
 def test_gains_or_key_are_found_with_the_image(search, gate, small_digits):
     opened, leak, _, x, y = digits_behind(small_digits, maps=True, gate=gate, norm=False)
-    out = adaptive.keylock(
+    out = keylock.attack(
         opened, keylock.guessed(leak, HALF, HALF), DIGIT, search=search, gate=gate, steps=400
     )
     assert torch.equal(out.labels, y), "the label is read off"
@@ -281,8 +282,8 @@ def test_one_leak_is_a_stack_of_one(small_digits):
     leak = keylock.guessed(keylock.shared(net, client.share_gradient(net, x, y)), HALF, HALF)
     assert leak.buffers["lock.gamma"].shape == (12,)
     settings = dict(shape=DIGIT, steps=20)
-    one = adaptive.keylock(keylock.opened(net), leak, **settings)
-    two = adaptive.keylock(keylock.opened(net), client.stack([leak, leak]), **settings)
+    one = keylock.attack(keylock.opened(net), leak, **settings)
+    two = keylock.attack(keylock.opened(net), stack([leak, leak]), **settings)
     torch.testing.assert_close(one.images[0], two.images[1], rtol=1e-3, atol=1e-4)
     assert one.unknowns["gamma"].shape == (1, 12)
 
@@ -340,17 +341,17 @@ def test_guess_has_a_number_for_each_channel(batch):
     with pytest.raises(ValueError, match=r"^gamma, beta: got .*\(11,\).*; wanted \(12,\)"):
         keylock.guessed(leak, torch.ones(11), torch.ones(12))
     with pytest.raises(ValueError, match=r"^gamma, beta: got .*; wanted \(2, 12\)"):
-        keylock.guessed(client.stack([leak, leak]), torch.ones(3, 12), torch.ones(12))
+        keylock.guessed(stack([leak, leak]), torch.ones(3, 12), torch.ones(12))
 
 
 def test_search_is_for_gains_or_the_key_and_needs_its_beginning(small_digits):
     opened, leak, _, _, _ = digits_behind(small_digits)
     guessed = keylock.guessed(leak, HALF, HALF)
     with pytest.raises(ValueError, match='^search: got \'maps\'; wanted "gains" or "key"'):
-        adaptive.keylock(opened, guessed, DIGIT, search="maps")
+        keylock.attack(opened, guessed, DIGIT, search="maps")
     with pytest.raises(ValueError, match="^gate: got 'tanh'; wanted one of relu, sigmoid, none"):
-        adaptive.keylock(opened, guessed, DIGIT, search="key", gate="tanh")
+        keylock.attack(opened, guessed, DIGIT, search="key", gate="tanh")
     with pytest.raises(ValueError, match=r"^leak.buffers: got no 'lock.gain.weight'; .*maps=True"):
-        adaptive.keylock(opened, guessed, DIGIT, search="key")
+        keylock.attack(opened, guessed, DIGIT, search="key")
     with pytest.raises(ValueError, match="^leak.buffers: got no 'lock.gamma'"):
-        adaptive.keylock(opened, leak, DIGIT)
+        keylock.attack(opened, leak, DIGIT)

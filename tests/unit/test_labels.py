@@ -9,6 +9,7 @@ from torch import nn
 from torch.func import vmap
 
 from leaklib import client, data, federated, labels, models
+from leaklib.leak import Leak, stack
 
 
 def network(kind, activation, init, seed=1):
@@ -28,7 +29,7 @@ def leak_of_each(model, x, y):
     g = vmap(client.gradient(model), in_dims=(None, 0, 0, None))
     update = g(W, x[:, None], y[:, None], buffers)
     weights = {name: w.expand(len(x), *w.shape) for name, w in W.items()}
-    return client.Leak(weights, update, victims=len(x))
+    return Leak(weights, update, victims=len(x))
 
 
 def rule(model, x, y, **settings):
@@ -100,7 +101,7 @@ def test_row_sums_fail_with_tanh_features_where_the_rule_does_not(thousand):
 def test_rule_reads_weights_too(small_digits):
     x, y = small_digits
     for steps in (1, 3):
-        sent = client.stack(
+        sent = stack(
             client.share_weights(
                 models.lenet(1, 12, seed=i), x[i : i + 1], y[i : i + 1], lr=0.1, steps=steps
             )
@@ -186,12 +187,10 @@ def test_entries_within_rounding_of_each_other_are_undetermined():
     for below, label in ((1e-6, 1), (1.3e-7, -1), (0, -1)):
         moved = torch.tensor([0.0, below, 0.0])
         update = {"fc.weight": torch.ones(3, 2), "fc.bias": 1 + moved}
-        leak = client.Leak(before, update, "weights")
+        leak = Leak(before, update, "weights")
         assert labels.idlg(leak) == label
         double = lambda d: {n: t.double() for n, t in d.items()}  # noqa: E731
-        leak = client.Leak(
-            double(before), double(before) | {"fc.bias": 1 + moved.double()}, "weights"
-        )
+        leak = Leak(double(before), double(before) | {"fc.bias": 1 + moved.double()}, "weights")
         assert labels.idlg(leak) == (1 if below else -1)
 
 
@@ -228,7 +227,7 @@ def test_two_classes_with_a_bias_are_read(thousand):
 
 def leak_with(**update):
     tensors = {name.replace("_", "."): torch.as_tensor(t) for name, t in update.items()}
-    return client.Leak({n: torch.ones_like(t) for n, t in tensors.items()}, tensors)
+    return Leak({n: torch.ones_like(t) for n, t in tensors.items()}, tensors)
 
 
 def test_zero_gradient_is_undetermined():
@@ -294,7 +293,7 @@ def test_last_layer_of_usual_networks(small_digits, own_network):
     assert found(own_network()) == ("head.weight", "head.bias")
     headless = nn.Sequential(nn.Flatten(), nn.Linear(144, 10, bias=False))
     assert found(headless) == ("1.weight", None)
-    stacked = client.stack([client.share_gradient(models.lenet(1, 12), x, y)] * 2)
+    stacked = stack([client.share_gradient(models.lenet(1, 12), x, y)] * 2)
     assert labels.last_layer(stacked) == ("fc.weight", "fc.bias")
 
 

@@ -7,7 +7,8 @@ import torch
 import torchvision
 from torch import nn
 
-from leaklib import attacks, client, keylock, models, objectives, solvers
+from leaklib import attacks, client, distances, keylock, models, solvers
+from leaklib.leak import stack
 
 
 def parameters(model):
@@ -246,10 +247,10 @@ def test_vmap_batches_the_attack_on_deeper_networks(build, norm, small_digits):
     settings = dict(norm=norm, width=4) | (dict(size=12) if build is models.convnet else {})
     nets = [build(1, seed=s, **settings).double() for s in range(3)]
     leaks = [client.share_gradient(net, x[i : i + 1], y[i : i + 1]) for i, net in enumerate(nets)]
-    how = dict(distance=objectives.cosine, solver=solvers.adam, steps=3)
+    how = dict(distance=distances.cosine, solver=solvers.adam, steps=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        out = attacks.idlg(nets[0], client.stack(leaks), (1, 1, 12, 12), **how)
+        out = attacks.idlg(nets[0], stack(leaks), (1, 1, 12, 12), **how)
     for i, leak in enumerate(leaks):
         alone = attacks.idlg(nets[i], leak, (1, 1, 12, 12), **how)
         torch.testing.assert_close(out.trace[i], alone.trace[0], rtol=1e-8, atol=1e-10)

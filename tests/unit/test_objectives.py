@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from leaklib import objectives
+from leaklib import distances, priors
 
 
 def direction(*values):
@@ -13,7 +13,7 @@ def direction(*values):
 
 
 def test_l2_is_the_sum_of_squares_over_all_tensors():
-    assert objectives.l2(direction(1, 2, 3), direction(1, 0, -1)) == 4 + 16
+    assert distances.l2(direction(1, 2, 3), direction(1, 0, -1)) == 4 + 16
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_l2_is_the_sum_of_squares_over_all_tensors():
     [((0, 0, 2), 0), ((0, 0, -3), 2), ((1, 0, 0), 1), ((1, 0, 1), 1 - 0.5**0.5), ((0, 0, 0), 1)],
 )
 def test_cosine_is_of_all_tensors_together(g, value):
-    assert objectives.cosine(direction(*g), direction(0, 0, 1)) == pytest.approx(value)
+    assert distances.cosine(direction(*g), direction(0, 0, 1)) == pytest.approx(value)
 
 
 def test_cosine_does_not_see_the_scale():
@@ -30,9 +30,9 @@ def test_cosine_does_not_see_the_scale():
         direction(*torch.randn(5, generator=generator, dtype=torch.float64).tolist())
         for _ in range(2)
     )
-    wanted = objectives.cosine(g, h)
+    wanted = distances.cosine(g, h)
     scaled = {name: 1e-3 * t for name, t in h.items()}
-    torch.testing.assert_close(objectives.cosine(g, scaled), wanted)
+    torch.testing.assert_close(distances.cosine(g, scaled), wanted)
 
 
 @pytest.mark.parametrize("small", [1e-3, 1e-5])
@@ -44,7 +44,7 @@ def test_cosine_keeps_its_digits_where_the_two_agree(small):
     of = lambda v: {"a": v[:4990].float(), "b": v[4990:].float()}  # noqa: E731
     wanted = float(1 - g @ h / (g.norm() * h.norm()))
     assert wanted == pytest.approx(small**2 / 2, rel=0.1)
-    assert float(objectives.cosine(of(g), of(h))) == pytest.approx(wanted, rel=0.02)
+    assert float(distances.cosine(of(g), of(h))) == pytest.approx(wanted, rel=0.02)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -54,7 +54,7 @@ def test_cosine_and_its_derivative_are_those_of_the_definition(seed):
     a.requires_grad_()
     of = lambda v: {"a": v[:2].reshape(2, 1), "b": v[2:]}  # noqa: E731
     plain = 1 - a @ b / (a.norm() * b.norm())
-    value = objectives.cosine(of(a), of(b))
+    value = distances.cosine(of(a), of(b))
     torch.testing.assert_close(value, plain)
     (wanted,), (got,) = (torch.autograd.grad(v, a) for v in (plain, value))
     torch.testing.assert_close(got, wanted)
@@ -65,14 +65,14 @@ def test_cosine_of_zero_has_a_finite_gradient(zero):
     z = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     other = torch.ones(4, dtype=torch.float64)
     g, h = ({"a": z}, {"a": other}) if zero == "g" else ({"a": z + 1}, {"a": 0 * other})
-    objectives.cosine(g, h).backward()
+    distances.cosine(g, h).backward()
     assert z.grad.isfinite().all()
 
 
 # --- distances that do not see a scale, or look for it ------------------------------------------
 
-SCALE_FREE = [objectives.mean_norm, objectives.each_norm, objectives.cosine]
-DISTANCES = [*SCALE_FREE, objectives.projected]
+SCALE_FREE = [distances.mean_norm, distances.each_norm, distances.cosine]
+DISTANCES = [*SCALE_FREE, distances.projected]
 
 
 def drawn(seed, dtype=torch.float64):
@@ -93,14 +93,14 @@ def flat(d, scales=None):
 def plain(distance, g, h):
     """Each formula written out, tensor after tensor."""
     norms_g, norms_h = ({n: t.square().sum().sqrt() for n, t in d.items()} for d in (g, h))
-    if distance is objectives.mean_norm:
+    if distance is distances.mean_norm:
         n_g, n_h = (sum(norms.values()) / 4 for norms in (norms_g, norms_h))
         return sum(((g[n] / n_g - h[n] / n_h) ** 2).sum() for n in h)
-    if distance is objectives.each_norm:
+    if distance is distances.each_norm:
         return sum(((g[n] / norms_g[n] - h[n] / norms_h[n]) ** 2).sum() for n in h)
     a, b = flat(g), flat(h)
     cos = a @ b / (a.norm() * b.norm())
-    return a @ a * (1 - cos**2) if distance is objectives.projected else 1 - cos
+    return a @ a * (1 - cos**2) if distance is distances.projected else 1 - cos
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -134,8 +134,8 @@ def test_scale_of_either_does_not_count(distance, seed):
 def test_each_norm_does_not_see_the_scale_of_any_tensor():
     g, h = drawn(5)
     uneven = {n: 10.0**i * t for i, (n, t) in enumerate(h.items())}
-    torch.testing.assert_close(objectives.each_norm(g, uneven), objectives.each_norm(g, h))
-    assert abs(objectives.mean_norm(g, uneven) - objectives.mean_norm(g, h)) > 0.1
+    torch.testing.assert_close(distances.each_norm(g, uneven), distances.each_norm(g, h))
+    assert abs(distances.mean_norm(g, uneven) - distances.mean_norm(g, h)) > 0.1
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -145,22 +145,22 @@ def test_projected_is_the_smallest_distance_over_all_scales(seed):
     low, high = -1e3, 1e3
     for _ in range(12):
         grid = torch.linspace(low, high, 201, dtype=torch.float64)
-        values = torch.stack([objectives.l2(g, {n: k * t for n, t in h.items()}) for k in grid])
+        values = torch.stack([distances.l2(g, {n: k * t for n, t in h.items()}) for k in grid])
         best, step = grid[values.argmin()], grid[1] - grid[0]
         low, high = best - 2 * step, best + 2 * step
-    torch.testing.assert_close(objectives.projected(g, h), values.min())
+    torch.testing.assert_close(distances.projected(g, h), values.min())
     for scale in (1e-3, -7.0):
         scaled = {n: scale * t for n, t in h.items()}
-        torch.testing.assert_close(objectives.projected(g, scaled), objectives.projected(g, h))
+        torch.testing.assert_close(distances.projected(g, scaled), distances.projected(g, h))
     small = {n: 1e-3 * t for n, t in g.items()}
-    torch.testing.assert_close(objectives.projected(small, h), 1e-6 * objectives.projected(g, h))
+    torch.testing.assert_close(distances.projected(small, h), 1e-6 * distances.projected(g, h))
 
 
 def test_projected_falls_with_the_guess_and_cosine_does_not():
     """Why DLM collapses: a gradient that vanishes matches any message."""
     g, h = drawn(1)
     tiny = {n: 1e-6 * t for n, t in g.items()}
-    assert objectives.projected(tiny, h) < 1e-11 * objectives.projected(g, h)
+    assert distances.projected(tiny, h) < 1e-11 * distances.projected(g, h)
     for distance in SCALE_FREE:
         torch.testing.assert_close(distance(tiny, h), distance(g, h))
 
@@ -171,11 +171,11 @@ def test_cosine_is_half_the_squared_distance_by_the_norm_of_the_whole(seed):
     g, h = drawn(seed)
     a, b = flat(g), flat(h)
     whole = (a / a.norm() - b / b.norm()).square().sum()
-    torch.testing.assert_close(objectives.cosine(g, h), whole / 2)
+    torch.testing.assert_close(distances.cosine(g, h), whole / 2)
     g, h = ({"fc": d["fc"]} for d in (g, h))
-    twice = 2 * objectives.cosine(g, h)
-    torch.testing.assert_close(objectives.mean_norm(g, h), twice)
-    torch.testing.assert_close(objectives.each_norm(g, h), twice)
+    twice = 2 * distances.cosine(g, h)
+    torch.testing.assert_close(distances.mean_norm(g, h), twice)
+    torch.testing.assert_close(distances.each_norm(g, h), twice)
 
 
 @pytest.mark.parametrize("zero", ["all", "bias", "scale"])
@@ -199,11 +199,11 @@ def test_zero_stays_zero():
     of = lambda d, scales: flat(d, scales).square().sum()  # noqa: E731
     norms = {n: t.norm() for n, t in h.items()}
     mean = dict.fromkeys(h, sum(norms.values()) / 4)
-    torch.testing.assert_close(objectives.mean_norm(nothing, h), of(h, mean))
-    torch.testing.assert_close(objectives.each_norm(nothing, h), of(h, norms))
-    assert objectives.each_norm(nothing, h) == pytest.approx(4)
-    assert objectives.projected(nothing, h) == 0
-    torch.testing.assert_close(objectives.projected(g, nothing), flat(g).square().sum())
+    torch.testing.assert_close(distances.mean_norm(nothing, h), of(h, mean))
+    torch.testing.assert_close(distances.each_norm(nothing, h), of(h, norms))
+    assert distances.each_norm(nothing, h) == pytest.approx(4)
+    assert distances.projected(nothing, h) == 0
+    torch.testing.assert_close(distances.projected(g, nothing), flat(g).square().sum())
     for distance in DISTANCES[:2]:
         torch.testing.assert_close(distance(g, nothing), distance(nothing, g))
         assert distance(nothing, nothing) == 0
@@ -217,7 +217,7 @@ def test_distances_are_batched_by_vmap(distance):
     torch.testing.assert_close(torch.func.vmap(distance)(g, h), wanted)
 
 
-@pytest.mark.parametrize("distance", [objectives.mean_norm, objectives.each_norm])
+@pytest.mark.parametrize("distance", [distances.mean_norm, distances.each_norm])
 def test_scale_free_distance_keeps_its_digits_in_single_precision(distance):
     generator = torch.Generator().manual_seed(1)
     h = {"a": torch.randn(5000, generator=generator, dtype=torch.float64)}
@@ -230,19 +230,19 @@ def test_scale_free_distance_keeps_its_digits_in_single_precision(distance):
 def test_names_of_the_leak_decide_what_is_compared():
     g = direction(1, 2, 3)
     h = {"b": g["b"] + 1}
-    assert objectives.l2(g, h) == 1
+    assert distances.l2(g, h) == 1
     for distance in DISTANCES:
         assert distance(g, h) == distance({"b": g["b"]}, h)
 
 
 def test_total_variation_is_the_mean_step_between_neighbours():
     x = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    assert objectives.total_variation(x) == pytest.approx((0 + 0 + 1) / 3 + (1 + 0 + 1 + 1) / 4)
-    assert objectives.total_variation(torch.full((2, 3, 5, 5), 0.3)) == 0
+    assert priors.total_variation(x) == pytest.approx((0 + 0 + 1) / 3 + (1 + 0 + 1 + 1) / 4)
+    assert priors.total_variation(torch.full((2, 3, 5, 5), 0.3)) == 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_total_variation_orders_real_images_and_noise(channels, digits):
     noise = torch.rand(4, channels, 28, 28, generator=torch.Generator().manual_seed(0))
     image = digits[0][:4].expand(4, channels, 28, 28)
-    assert objectives.total_variation(image) < objectives.total_variation(noise) / 2
+    assert priors.total_variation(image) < priors.total_variation(noise) / 2

@@ -1,0 +1,112 @@
+"""Chapter 16: the adaptive attacker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ...leak import Leak
+from ._verdict import Verdict, call, check, random, tensor
+
+Tensors = dict[str, Tensor]
+VERDICTS = ("recovered", "not tried", "search on", "hidden")
+
+
+def _largest(d: Tensor, by: Tensor | None = None) -> Tensor:
+    """The larger half of a tensor's entries, by magnitude, and zeros."""
+    smallest = (d if by is None else by).abs().flatten().argsort()[: d.numel() // 2]
+    return d.flatten().index_fill(0, smallest, 0).reshape(d.shape)
+
+
+def exercise_16_1(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
+    """defend(gradient, leak) for a client that drops half of each tensor, then adds noise."""
+
+    def faults() -> Iterator[str]:
+        g = {"V": random(4, 6, seed=0), "b": 30 * random(6, seed=1)}
+        truth = {"V": random(4, 6, seed=2), "b": 30 * random(6, seed=3)}
+        noise = {"V": random(4, 6, seed=4), "b": random(6, seed=5)}
+        h = {n: _largest(d) + 0.1 * noise[n] for n, d in truth.items()}
+        before = {n: d.clone() for n, d in g.items()}
+        found = call(defend, g, Leak({n: torch.zeros_like(d) for n, d in h.items()}, h))
+        if not isinstance(found, dict) or set(found) != set(before):
+            yield "return a dictionary {name: tensor} with the names of the gradient."
+        if any(not torch.equal(d, before[n]) for n, d in g.items()):
+            yield "the gradient itself was changed; return new tensors."
+        every = torch.cat([d.flatten() for d in before.values()])
+        level = every.abs().median()
+        same = lambda other: all(  # noqa: E731
+            torch.allclose(found[n].double(), other(n)) for n in before
+        )
+        if same(lambda n: before[n]):
+            yield "nothing was left out: the noise has filled the zeros of the message."
+        if same(lambda n: before[n] - _largest(before[n])):
+            yield "these are the small entries, which the client drops."
+        if same(lambda n: before[n] * (before[n].abs() > level)):
+            yield "the client drops half of each tensor, not of all entries together."
+        if same(lambda n: _largest(before[n], by=h[n])):
+            yield "the likelihood compares h with what your own gradient would become: prune that."
+        if not same(lambda n: _largest(before[n])):
+            yield "this is not the larger half of each tensor, with zeros for the rest."
+
+    return check("16.1", faults)
+
+
+def exercise_16_2(
+    minus_log_likelihood: Callable[[Tensor, Tensor, float, float], Tensor],
+) -> Verdict:
+    """(g, h, sigma, delta) -> -log p(h | g) of a client that adds noise, then rounds."""
+
+    def faults() -> Iterator[str]:
+        sigma, delta = 0.5, 0.8
+        g = random(6, seed=0)
+        h = delta * ((g + sigma * random(6, seed=1)) / delta).round()
+        found = tensor(minus_log_likelihood, g, h, sigma, delta)
+
+        def cells(beyond: float) -> Tensor:
+            upper, lower = ((h - g + side * beyond) / sigma for side in (1, -1))
+            return torch.special.ndtr(upper) - torch.special.ndtr(lower)
+
+        right = -cells(delta / 2).log().sum()
+        square = (g - h).square().sum() / (2 * sigma**2)
+        normal = torch.distributions.Normal(g, sigma).log_prob(h).sum()
+        same = lambda other: bool(torch.allclose(found, other, rtol=1e-5))  # noqa: E731
+        if found.numel() != 1:
+            yield "add up over all entries: the result is one number."
+        if same(-right):
+            yield "the sign: the attack minimises, so it needs minus the logarithm."
+        if same((-right).exp()) or same(cells(delta / 2).sum()):
+            yield "these are probabilities; take their logarithm."
+        if same(right / len(g)):
+            yield "the entries are independent: add their logarithms, without a mean."
+        if same(-cells(delta).log().sum()):
+            yield "a cell reaches half of delta to each side of h."
+        if same(square) or same(-normal) or same(-normal - len(g) * torch.tensor(delta).log()):
+            yield "this is noise without rounding: add up the density over the whole cell."
+        if not same(right):
+            yield f"the test case gives {right:.4f}, not {float(found):.4f}."
+
+    return check("16.2", faults)
+
+
+def exercise_16_3(verdict: Callable[[bool, float, float, float], str]) -> Verdict:
+    """(knows, mse, found, private) -> what follows, one of `VERDICTS`."""
+
+    def faults() -> Iterator[str]:
+        said = lambda *case: call(verdict, *case)  # noqa: E731
+        cases = [(True, 1e-4, 2.0, 1.0), (False, 0.2, 1.0, 9.0), (True, 0.2, 1.0, 9.0)]
+        if any(said(*case) not in VERDICTS for case in cases):
+            yield f"answer with one of {', '.join(map(repr, VERDICTS))}."
+        if said(False, 1e-4, 1.0, 0.0) != "recovered" or said(*cases[0]) != "recovered":
+            yield "an image that is there is there: whoever found it, the defence is broken."
+        if said(True, 0.2, 1e-6, 0.0) == "recovered":
+            yield "a small objective is no image: success is the MSE against the private one."
+        if said(*cases[1]) != "not tried" or said(False, 0.2, 9.0, 1.0) != "not tried":
+            yield "who fails without knowing the defence has said nothing about it."
+        if said(True, 0.2, 9.0, 1.0) != "search on" or said(True, 0.2, 1e-6, 0.0) != "search on":
+            yield "the private image has the better objective: the search has missed it."
+        if said(*cases[2]) != "hidden":
+            yield "this attacker prefers a wrong image to the private one: no search will help."
+
+    return check("16.3", faults)

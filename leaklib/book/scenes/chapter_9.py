@@ -1,0 +1,110 @@
+"""Chapter 9: DLM, weights instead of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ... import attacks, client, data, labels, models
+from ...leak import Leak, stack
+from .. import plots
+from ..plots import COLOURS, STYLE, Picture
+
+FACE, PERSON = 11, 3  # one of a hundred faces, a class of this federation
+LEARNING_RATES = (1e-1, 1e-2, 1e-3)
+FIRST_K = (10.0, 50.0, 100.0, 200.0, 1000.0)
+FEW_STEPS = 120
+MARKERS = "osD^"
+
+
+def face() -> tuple[torch.nn.Module, Tensor, Tensor]:
+    """The chapter's network, its private image (1, 1, 25, 25) and the label (1,)."""
+    faces, _ = data.load("faces")
+    model = models.lenet(channels=1, size=25, classes=10, seed=0)
+    return model, faces[FACE : FACE + 1], torch.tensor([PERSON])
+
+
+@cache
+def sent_at_each_rate() -> Leak:
+    """The weights that the face's client sends at each of the `LEARNING_RATES`, stacked."""
+    model, x, y = face()
+    return stack([client.share_weights(model, x, y, lr=lr) for lr in LEARNING_RATES])
+
+
+@cache
+def dlm_from(k_0: float, label: str) -> attacks.Reconstruction:
+    """DLM on those leaks, k from k_0, the label "searched" with the image or "read" first."""
+    model, x, _ = face()
+    leaks = sent_at_each_rate()
+    read = labels.idlg(leaks) if label == "read" else None
+    return attacks.dlm(model, leaks, x.shape, k=k_0, labels=read, steps=FEW_STEPS)
+
+
+@cache
+def best_k() -> attacks.Reconstruction:
+    """The same leaks by `dlm_projected`, which has no k_0, with the label read first."""
+    model, x, _ = face()
+    leaks = sent_at_each_rate()
+    return attacks.dlm_projected(model, leaks, x.shape, labels=labels.idlg(leaks), steps=FEW_STEPS)
+
+
+def first_k(k_0: float = 200.0, lr: float = 1e-2) -> Picture:
+    """The face out of weights after one step at this learning rate, by DLM from this k_0."""
+    _, x, _ = face()
+    i = LEARNING_RATES.index(lr)
+    shown, told = {"private": x}, []
+    for name, out in (
+        ("label searched", dlm_from(k_0, "searched")),
+        ("label read", dlm_from(k_0, "read")),
+        ("label read, best k", best_k()),
+    ):
+        shown[name] = out.images[i]
+        ended = f"k ended at {out.unknowns['k'][i]:.4g}, " if "k" in out.unknowns else ""
+        told.append(f"{name}: {ended}{'converged' if out.converged[i] else 'not converged'}")
+    return plots.row(
+        shown,
+        caption=f"k from {k_0:g}, where 1/η is {1 / lr:g}, and {FEW_STEPS} evaluations. "
+        f"{'; '.join(told)}. The last one has no k to start from.",
+    )
+
+
+def endings(
+    outs: Mapping[float, attacks.Reconstruction], words: Mapping[float, Sequence[str]], lr: float
+) -> Picture:
+    """Where runs of DLM ended: the loss against |k|, each run marked by the word for its end.
+
+    outs {k_0: Reconstruction of V runs}, words {k_0: V words}.
+    """
+    flat = [
+        (word, abs(float(k)), float(loss))
+        for k_0, out in outs.items()
+        for word, k, loss in zip(words[k_0], out.unknowns["k"], out.objective, strict=True)
+    ]
+    kinds = list(dict.fromkeys(sorted(word for word, *_ in flat)))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.4))
+        axis = figure.subplots()
+        for kind, marker, colour in zip(kinds, MARKERS, COLOURS, strict=False):
+            points = [(k, loss) for word, k, loss in flat if word == kind]
+            axis.plot(*zip(*points), marker, color=colour, label=kind, alpha=0.75)
+        axis.axvline(1 / lr, color="#444444", linestyle="--", linewidth=1, label="1 / η")
+        axis.set(xscale="log", yscale="log", xlabel="|k| at the end", ylabel="loss at the end")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    told = []
+    for kind in kinds:
+        mine = [(k, loss) for word, k, loss in flat if word == kind]
+        ks, losses = zip(*mine)
+        told.append(
+            f"{kind}: {len(mine)} runs, |k| from {min(ks):.2g} to {max(ks):.4g}, "
+            f"loss from {min(losses):.1e} to {max(losses):.1e}"
+        )
+    return Picture(
+        figure,
+        caption=f"Each point is one of {len(flat)} runs.",
+        alt=f"Loss against |k| at the end of {len(flat)} runs of DLM. {'; '.join(told)}.",
+    )

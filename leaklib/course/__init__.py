@@ -1,0 +1,1 @@
+"""The course: challenges, and the grading of assignments."""

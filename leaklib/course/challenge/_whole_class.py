@@ -1,0 +1,256 @@
+"""Challenges and scores for a class list: resumable, and no student's file stops the others."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+
+from ..._errors import bad
+from ._file import LARGEST, read_challenge
+from ._grade import IMAGE_POINTS, LABEL_POINTS, Grade, grade_challenge
+from ._keys import FORMAT, Draws, check_id
+from ._levels import LEVELS, level_of
+from ._make import check_made_with, make_challenge
+from ._pool import Pool
+
+COLUMNS = (
+    "student_id", "level", "points", "out_of", "labels_right", "psnr", "ssim", "line", "graded"
+)  # fmt: skip
+EVERY = 5.0  # seconds between two writings of the scores
+LARGEST_LIST = 10_000_000  # bytes of a class list
+
+
+class Made(NamedTuple):
+    """How many files were written, and how many were there already."""
+
+    new: int
+    there: int
+
+
+def challenge_name(student_id: str, level: str) -> str:
+    """What a student's challenge is called."""
+    return f"challenge-{level}-{student_id}.safetensors"
+
+
+def answer_name(student_id: str, level: str) -> str:
+    """What the answer to it is called."""
+    return f"answer-{level}-{student_id}.safetensors"
+
+
+def read_class(path: Path) -> list[str]:
+    """The ids in the column student_id of a CSV file with commas, semicolons or tabs.
+
+    Raises ValueError for a file without the column, an id that could not be part of a file name,
+    and one that occurs twice (capital letters do not count, for on some disks they do not).
+    """
+    content = path.read_bytes()
+    if len(content) > LARGEST_LIST:
+        raise bad(path.name, f"{len(content)} bytes", f"at most {LARGEST_LIST}")
+    try:
+        # spreadsheets begin a file with a mark of the byte order
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise bad(path.name, f"bytes that are not UTF-8 ({error})", "CSV in UTF-8") from error
+    first = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        if header.count("student_id") != 1:
+            raise bad(path.name, f"the columns {header!r:.200}", "one called student_id")
+        column, seen = header.index("student_id"), {}
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            student, line = row[column].strip() if column < len(row) else "", rows.line_num
+            try:
+                check_id(student)
+            except ValueError as error:
+                raise ValueError(f"{path.name}, line {line}: {error}") from error
+            if student.lower() in seen:
+                came = f"{student!r} in the lines {seen[student.lower()][1]} and {line}"
+                raise bad(path.name, came, "each student once")
+            seen[student.lower()] = student, line
+    except csv.Error as error:
+        raise bad(path.name, f"line {rows.line_num}: {error}", "CSV") from error
+    if not seen:
+        raise bad(path.name, "no student", "a line for each")
+    return [student for student, _ in seen.values()]
+
+
+# ------------------------------------------------------------------ make
+def make_class(
+    students: Sequence[str], secret: str | bytes, levels: Iterable[str], *, images: Pool, to: Path
+) -> Made:
+    """One file for each student and level in the folder `to`.  What is there and valid stays.
+
+    Raises ValueError where a file is there that was made with another secret or other pictures:
+    it may have been handed out.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    jobs = [(student, level) for level in levels for student in students]
+    new = 0
+    for student, level in tqdm(jobs, "challenges", disable=None):
+        file = to / challenge_name(student, level)
+        if not _is_there(file, student, secret, level, images):
+            make_challenge(student, secret, level, images=images, to=file)
+            new += 1
+    return Made(new, len(jobs) - new)
+
+
+def _is_there(file: Path, student: str, secret: str | bytes, level: str, images: Pool) -> bool:
+    if not file.exists():
+        return False
+    try:
+        _, facts = read_challenge(file)
+    except ValueError:
+        return False  # what is broken is made again
+    try:
+        check_made_with(facts, Draws(secret, student, level), level_of(level), images)
+    except ValueError as error:
+        told = f"{file.name} is there already, made with other things ({error})"
+        raise ValueError(f"{told}: remove it, or give another folder") from error
+    return (facts.student_id, facts.level) == (student, level)
+
+
+# ------------------------------------------------------------------ grade
+def grade_class(
+    students: Sequence[str],
+    secret: str | bytes,
+    levels: Iterable[str] | None,
+    *,
+    images: Pool,
+    answers: Path,
+    challenges: Path,
+    to: Path,
+) -> list[dict[str, str]]:
+    """The rows of a table of scores, also written to the CSV file `to`, by student and level.
+
+    levels: None is all of which somebody has a challenge.  What `to` already has of the same answer
+    is not graded again.  A broken answer is told in its line.
+    Raises ValueError for folders that are not there, where nobody has a challenge, and where secret
+    or pictures are not those that a challenge was made with, before anything is graded.
+    """
+    for name, folder in (("answers", answers), ("challenges", challenges)):
+        if not folder.is_dir():
+            raise bad(name, repr(str(folder)), "a folder")
+    has = lambda s, level: (challenges / challenge_name(s, level)).exists()  # noqa: E731
+    levels = levels or [level for level in LEVELS if any(has(s, level) for s in students)]
+    jobs = [(student, level) for student in students for level in levels]
+    if not any(has(*job) for job in jobs):
+        raise bad(
+            "challenges", repr(str(challenges)), "the folder that `make` wrote for this class"
+        )
+    for job in jobs:
+        _check(*job, secret, images, challenges)
+    known = set(students)
+    rows = {job: row for job, row in _scores_in(to).items() if job[0] in known}
+    written = time.monotonic()
+    try:
+        for student, level in tqdm(jobs, "answers", disable=None):
+            file = answers / answer_name(student, level)
+            now = _fingerprint(file, challenges / challenge_name(student, level))
+            if rows.get((student, level), {}).get("graded") != now:
+                made = has(student, level)
+                rows[student, level] = _row(student, secret, level, images, file, made, now)
+            if time.monotonic() - written > EVERY:
+                _write_scores(to, rows)
+                written = time.monotonic()
+    finally:
+        _write_scores(to, rows)
+    return [rows[job] for job in jobs]
+
+
+def strangers(students: Sequence[str], answers: Path) -> list[str]:
+    """The names of files among the answers that are nobody's: a misspelt name, perhaps."""
+    known = {answer_name(student, level) for student in students for level in LEVELS}
+    names = (file.name for file in answers.iterdir() if not file.name.startswith("."))
+    return sorted(name for name in names if name not in known)
+
+
+def _check(student: str, level: str, secret: str | bytes, images: Pool, challenges: Path) -> None:
+    """Raise ValueError where a challenge was made with another secret, or other pictures."""
+    file = challenges / challenge_name(student, level)
+    if file.exists():
+        _, facts = read_challenge(file)
+        try:
+            check_made_with(facts, Draws(secret, student, level), level_of(level), images)
+        except ValueError as error:
+            raise ValueError(f"{file.name}: {error}") from error
+
+
+def _row(
+    student: str, secret: str | bytes, level: str, images: Pool, file: Path, made: bool, graded: str
+) -> dict[str, str]:
+    if made:
+        grade = grade_challenge(student, secret, file, level=level, images=images)
+    else:
+        grade = Grade(0.0, 0.0, (), (), 0, ("no challenge of this level was made",))
+    values = (
+        student,
+        level,
+        f"{grade.points:g}",
+        f"{grade.out_of:g}",
+        str(grade.labels_right),
+        " ".join(f"{p:.2f}" for p in grade.psnr),
+        " ".join(f"{s:.3f}" for s in grade.ssim),
+        "; ".join(grade.lines),
+        graded,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _fingerprint(*files: Path) -> str:
+    """What tells whether an answer has to be graded again: it, its challenge, and the rules."""
+    marks = [(level.full, level.floor) for level in LEVELS.values()]
+    total = hashlib.sha256(repr((FORMAT, LABEL_POINTS, IMAGE_POINTS, marks)).encode())
+    for file in files:
+        total.update(hashlib.sha256(_beginning(file)).digest())
+    return total.hexdigest()[:16]
+
+
+def _beginning(file: Path) -> bytes:
+    """A file, as far as it may be long; nothing where it is none, or cannot be read."""
+    try:
+        if file.is_file():
+            with file.open("rb") as opened:
+                return opened.read(LARGEST + 1)
+    except OSError:
+        pass
+    return b""
+
+
+def _scores_in(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """The whole rows of a table of scores; ValueError for a file that is none."""
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise bad("to", f"{path.name} ({error})", "a table of scores, or another name") from error
+    if columns != COLUMNS:
+        raise bad("to", f"{path.name}, with other columns", "a table of scores, or another name")
+    whole = (row for row in rows if None not in row and None not in row.values())
+    return {(row["student_id"], row["level"]): row for row in whole}
+
+
+def _write_scores(path: Path, rows: dict[tuple[str, str], dict[str, str]]) -> None:
+    """Aside, then renamed, so that there is never half of a table."""
+    aside = path.with_name(path.name + ".part")
+    try:
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows.values())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

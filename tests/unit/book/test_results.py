@@ -1,0 +1,338 @@
+"""Saved results: found, written whole or not at all, and told with their intervals."""
+
+import datetime
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+import scipy.stats
+import torch
+
+import leaklib
+from leaklib import metrics
+from leaklib.book import results, scenes
+from leaklib.book.plots import COLOURS
+
+ARMS = ("iDLG, normal", "DLG, normal")
+
+
+def arm(*mses):
+    return {"mse": list(mses), "converged": [mse < 1e-3 for mse in mses]}
+
+
+@pytest.fixture
+def result():
+    """Two arms of four images of one set."""
+    return {
+        "provenance": results.provenance("python experiments/idlg.py", 0, digits={"n": 4}),
+        "settings": {"images": 4, "arms": list(ARMS)},
+        "sets": {
+            "digits": {
+                ARMS[0]: arm(1e-5, 2e-4, 5e-3, 0.2),
+                ARMS[1]: arm(1e-5, 0.3, 0.3, 0.3),
+            }
+        },
+    }
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """The places where results are looked for: two of a checkout, and the package's."""
+    places = tuple(tmp_path / name for name in ("experiments", "benchmarks", "package"))
+    monkeypatch.setattr(results, "FOLDERS", places)
+    return places
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_result_is_found_in_every_place(place, folders, result):
+    results.save(folders[place] / "idlg.json", result)
+    assert results.load("idlg") == results.as_saved(result)
+
+
+def test_a_checkout_comes_before_the_package(folders, result):
+    results.save(folders[2] / "idlg.json", {"old": 1})
+    results.save(folders[0] / "idlg.json", result)
+    assert "sets" in results.load("idlg")
+
+
+def test_another_name_is_refused_with_those_there_are(folders, result):
+    with pytest.raises(ValueError, match="^name: got 'idlg'; wanted .*there is none"):
+        results.load("idlg")
+    for place, name in zip(folders, "cab"):
+        results.save(place / f"{name}.json", result)
+    for wrong in ("idlg", "../experiments/c", ""):
+        with pytest.raises(ValueError, match=r"^name: got .*a saved result \(a, b, c\)"):
+            results.load(wrong)
+
+
+def test_the_places_are_those_of_the_repository_and_of_the_wheel():
+    root = results.FOLDERS[0].parents[1]
+    assert [folder.relative_to(root).as_posix() for folder in results.FOLDERS] == [
+        "experiments/results", "benchmarks/results", "leaklib/_results",
+    ]  # fmt: skip
+    settings = (root / "pyproject.toml").read_text("utf-8")
+    assert '"experiments/results" = "leaklib/_results"' in settings
+    assert results.FOLDERS[0].is_dir(), "the wheel cannot be built without it"
+
+
+def test_numbers_are_cut_short_and_columns_are_lines(tmp_path):
+    path = tmp_path / "new" / "x.json"
+    columns = {"mse": [0.123456789, 1 / 3e9, float("nan"), float("inf")], "n": [123456, True]}
+    results.save(path, {"sets": {"ö": columns}})
+    text = path.read_text("utf-8")
+    assert json.loads(text)["sets"]["ö"] == {
+        "mse": [0.1235, 3.333e-10, None, None],
+        "n": [123456, True],
+    }
+    assert '   "mse": [0.1235, 3.333e-10, null, null],\n' in text and text.endswith("}\n")
+
+
+def test_what_is_saved_once_is_saved_the_same_again(tmp_path, result):
+    results.save(tmp_path / "a.json", result)
+    results.save(tmp_path / "b.json", json.loads((tmp_path / "a.json").read_text("utf-8")))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, result, monkeypatch):
+    path = tmp_path / "idlg.json"
+    results.save(path, result)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        results.save(path, {"mse": torch.ones(2)})
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["idlg.json"]
+
+    def interrupted(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.save(path, {"new": 1})
+    assert path.read_bytes() == before, "what is not renamed is not there"
+
+
+def test_provenance_says_how_and_nothing_of_the_machine_but_its_kind():
+    made = results.provenance("python experiments/idlg.py --images 4", 7, mnist={"n": 4})
+    assert made["command"] == "python experiments/idlg.py --images 4" and made["seed"] == 7
+    assert made["data"] == {"mnist": {"n": 4}}
+    assert made["versions"].keys() == {"python", "torch", "numpy", "leaklib"}
+    assert made["versions"]["leaklib"] == leaklib.__version__
+    assert made["threads"] == torch.get_num_threads()
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert 0 <= (today - datetime.date.fromisoformat(made["date"])).days <= 1
+    assert "/" not in re.sub("experiments/idlg.py", "", json.dumps(made))
+
+
+def test_provenance_refuses_a_path_of_this_machine(tmp_path):
+    with pytest.raises(ValueError, match="^command: got .*wanted .*no absolute path"):
+        results.provenance(f"python {tmp_path}/idlg.py", 0)
+
+
+def test_fingerprint_is_of_the_pixels_and_the_labels():
+    x, y = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(3)
+    x = (x * 255).round() / 255
+    same = results.fingerprint(x, y)
+    assert re.fullmatch("[0-9a-f]{64}", same)
+    assert results.fingerprint(x + 1e-6, y) == same, "the last digits differ by processor"
+    changed = x.clone()
+    changed[1, 0, 2, 2] = 1 - changed[1, 0, 2, 2]
+    for other in ((changed, y), (x.flip(0), y), (x, y.flip(0)), (x.reshape(3, 1, 2, 8), y)):
+        assert results.fingerprint(*other) != same
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def test_only_finished_sets_are_shown(result):
+    sets = result["sets"]
+    sets["no arm"] = {}
+    sets["one arm"] = {ARMS[0]: arm(0, 0, 0, 0)}
+    sets["three images"] = {ARMS[0]: arm(0, 0, 0, 0), ARMS[1]: arm(0, 0, 0)}
+    sets["empty arm"] = {ARMS[0]: arm(0, 0, 0, 0), ARMS[1]: {}}
+    assert list(results.finished(result)) == ["digits"]
+
+
+def test_recovered_is_below_the_threshold():
+    columns = {"mse": [1e-4, 1e-3, 2e-3, None]}
+    assert results.recovered(columns, 1e-3) == [True, False, False, False]
+    assert results.recovered(columns, 1.5e-3) == [True, True, False, False]
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="^threshold: got"):
+            results.recovered(columns, wrong)
+
+
+def test_shares_have_wilsons_interval():
+    one, none = results.shares({"one": [True, False, False], "none": torch.zeros(5).bool()})
+    assert one == ("one", 1, 3, pytest.approx(1 / 3), *metrics.wilson(1, 3))
+    assert none == ("none", 0, 5, 0, *metrics.wilson(0, 5))
+    assert results.shares({}) == []
+    with pytest.raises(ValueError, match="^count: got 0 of 0"):
+        results.shares({"of nothing": []})
+
+
+def outcomes(only_a, only_b, both=10):
+    return {
+        "A": [True] * (both + only_a) + [False] * only_b,
+        "B": [True] * both + [False] * only_a + [True] * only_b,
+    }
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "verdict", "p"),
+    [
+        (0, 0, "no different", "p = 1.000"),
+        (5, 0, "no different", "p = 0.062"),
+        (6, 0, "the first is higher", "p = 0.031"),
+        (1, 8, "the first is lower", "p = 0.039"),
+        (0, 90, "the first is lower", "p < 0.001"),
+    ],
+)
+def test_the_sentence_is_true_whatever_the_numbers(only_a, only_b, verdict, p):
+    text = results.compared(outcomes(only_a, only_b)).replace("\N{NO-BREAK SPACE}", " ")
+    n = 10 + only_a + only_b
+    assert text == (
+        f"A {(10 + only_a) / n:.1%}, B {(10 + only_b) / n:.1%} of {n}: {verdict} by McNemar's test "
+        f"(only the first {only_a}, only the second {only_b}; {p})."
+    )
+    wanted = scipy.stats.binomtest(only_a, n - 10).pvalue if n > 10 else 1
+    assert ("no different" in text) == (wanted >= 0.05)
+
+
+def test_a_sentence_is_about_two_paired_outcomes():
+    for wrong in ({}, {"A": [True]}, {"A": [True], "B": [True], "C": [True]}):
+        with pytest.raises(ValueError, match="^outcomes: got .*wanted two names"):
+            results.compared(wrong)
+    with pytest.raises(ValueError, match="^b: got 2 outcomes; wanted 1"):
+        results.compared({"A": [True], "B": [True, False]})
+
+
+# --- tables and figures -------------------------------------------------------------------------
+
+
+def test_table_has_a_caption_and_headers_for_rows_and_columns():
+    table = results.Table(["claim", "n"], [["labels", 200], ["`a < b` & c", 1]], caption="All `x`.")
+    page = ET.fromstring(table._repr_html_())
+    assert page.find(".//caption/code").text == "x"
+    assert [(e.get("scope"), e.text) for e in page.findall(".//thead/tr/th")] == [
+        ("col", "claim"), ("col", "n"),
+    ]  # fmt: skip
+    rows = page.findall(".//tbody/tr")
+    assert [row.find("th").get("scope") for row in rows] == ["row"] * 2
+    assert rows[0].find("th").text == "labels" and rows[0].find("td").text == "200"
+    assert rows[1].find("th/code").text == "a < b"
+
+
+def test_column_without_a_name_has_no_empty_header():
+    """A header without words would be read out as one."""
+    page = ET.fromstring(results.Table(["claim", ""], [["a", 1]], caption="x")._repr_html_())
+    assert [e.tag for e in page.find(".//thead/tr")] == ["th", "td"]
+
+
+def test_table_in_markdown_and_in_text():
+    table = results.Table(["claim", "n"], [["a | b", 2]], caption="What it says.")
+    wanted = "| claim | n |\n| --- | --- |\n| a \\| b | 2 |\n\nWhat it says."
+    assert table._repr_markdown_() == repr(table) == wanted
+
+
+def test_table_refuses_a_row_of_another_length():
+    with pytest.raises(ValueError, match=r"^rows\[1\]: got 1 cells; wanted 2"):
+        results.Table(["a", "b"], [[1, 2], [3]], caption="")
+
+
+def panels(result, thresholds=(1e-3, 1e-2)):
+    return {
+        name: {
+            arm: results.shares({f"{t:g}": results.recovered(held[arm], t) for t in thresholds})
+            for arm in ARMS
+        }
+        for name, held in result["sets"].items()
+    }
+
+
+def test_figure_draws_each_share_with_its_interval(result):
+    result["sets"]["others"] = result["sets"]["digits"]
+    picture = results.figure(
+        panels(result), xlabel="threshold", ylabel="recovered", caption="A caption."
+    )
+    axes = picture.figure.axes
+    assert [axis.get_title() for axis in axes] == ["digits", "others"]
+    assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["0.001", "0.01"]
+    assert axes[0].get_xlabel() == "threshold" and axes[0].get_ylabel() == "recovered"
+    for k, (points, caps, bars) in enumerate(axes[0].containers):
+        assert points.get_color() == COLOURS[k] and len(caps) == 2
+        for share, y, (x_low, x_high) in zip(
+            panels(result)["digits"][ARMS[k]], points.get_ydata(), bars[0].get_segments()
+        ):
+            assert y == share.share
+            assert [x_low[1], x_high[1]] == pytest.approx([share.low, share.high])
+    first, second = (container[0] for container in axes[0].containers)
+    assert first.get_marker() != second.get_marker(), "not by colour alone"
+    assert first.get_xdata()[0] != second.get_xdata()[0], "no interval hides another"
+    assert "digits: iDLG, normal: 50% at 0.001, 75% at 0.01" in picture.alt
+    assert picture.caption == "A caption." and picture.png().startswith(b"\x89PNG")
+    drawn = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert drawn == list(ARMS)
+
+
+def test_figure_of_shares_that_are_all_or_none():
+    """There Wilson's interval ends at the share, up to rounding."""
+    rows = results.shares({"a": [True] * 7, "b": [False] * 7})
+    results.figure({"p": {"s": rows}}, xlabel="x", ylabel="y", caption="", join=True).png()
+
+
+def test_legend_of_many_series_stands_beside_the_last_panel():
+    series = {f"attack {i}": results.shares({"a": [True, False]}) for i in range(5)}
+    figure = results.figure({"net": series}, xlabel="x", ylabel="y", caption="c").figure
+    assert not figure.legends
+    drawn = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert drawn == list(series)
+
+
+def test_figure_refuses_nothing_and_what_does_not_fit(result):
+    words = dict(xlabel="x", ylabel="y", caption="")
+    for empty in ({}, {"digits": {}}):
+        with pytest.raises(ValueError, match="^panels: got .*wanted shares"):
+            results.figure(empty, **words)
+    different = panels(result)
+    different["digits"][ARMS[1]] = different["digits"][ARMS[1]][:1]
+    with pytest.raises(ValueError, match=r"^panels\['digits: DLG, normal'\]: got \['0.001'\]"):
+        results.figure(different, **words)
+
+
+def test_starts_and_solvers_shows_the_saved_experiment(monkeypatch):
+    """Four images; each start and solver recovers another number of them."""
+    arms = {
+        f"iDLG, {start}, {solver}": arm(*[5e-4] * (i + j), *[0.1] * (4 - i - j))
+        for i, start in enumerate(("normal", "uniform", "half", "zeros"))
+        for j, solver in enumerate(("published", "safeguarded"))
+    }
+    saved = {"settings": {"images": 4, "arms": list(arms)}, "sets": {"faces": arms, "mnist": {}}}
+    monkeypatch.setattr(results, "load", {"idlg": saved}.get)
+    picture = scenes.starts_and_solvers(1e-3)
+    assert "faces: published: 0% at normal, 25% at uniform, 50% at half, 75% at zeros" in (
+        picture.alt
+    )
+    assert "faces: safeguarded: 25% at normal, 50% at uniform, 75% at half, 100% at zeros" in (
+        picture.alt
+    )
+    assert "MNIST" not in picture.alt, "it is not finished"
+    assert "MSE < 0.001" in picture.alt
+    assert "100%" not in scenes.starts_and_solvers(1e-4).alt
+
+
+def test_mean_has_students_interval():
+    draw = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(400):
+        found = results.mean((3 + 2 * torch.randn(5, generator=draw)).tolist())
+        assert found.n == 5 and found.low < found.mean < found.high
+        covered += found.low <= 3 <= found.high
+    assert 0.92 < covered / 400 < 0.98
+    same = results.mean([2.0, 2.0])
+    assert (same.mean, same.low, same.high) == (2, 2, 2)
+    for wrong in ([], [1.0], [1.0, None]):
+        with pytest.raises(ValueError, match="^values: got .*two numbers or more"):
+            results.mean(wrong)
