@@ -26,27 +26,12 @@ from . import (
     privacy,
     random,
     solvers,
-)
+)  # fmt: skip
 
 __version__ = "0.2.0"
 
 __all__ = [
-    "adaptive",
-    "analytic",
-    "attacks",
-    "chain",
-    "client",
-    "data",
-    "defenses",
-    "distances",
-    "federated",
-    "keylock",
-    "labels",
-    "leak",
-    "metrics",
-    "models",
-    "priors",
-    "privacy",
-    "random",
+    "adaptive", "analytic", "attacks", "chain", "client", "data", "defenses", "distances",
+    "federated", "keylock", "labels", "leak", "metrics", "models", "priors", "privacy", "random",
     "solvers",
-]
+]  # fmt: skip

@@ -6,21 +6,25 @@ as `defenses.clip(1.0)`, can be that argument itself.)  What is known of noise i
 is believed of images a `prior`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from . import distances
+from ._batching import batched, first
 from ._errors import bad
 from ._numbers import inverse, norm
+from ._words import Word
 from .client import check_leak, gradient
 from .defenses import noise_factors, spacing_of
 from .leak import Leak, Tensors, stack
+
+__all__ = [
+    "entries_sent", "scale_free", "within_cells", "left_out", "noisy_weights", "without_zeros",
+    "likeliest",
+]  # fmt: skip
 
 Defend = Callable[[Tensors, Leak], Tensors]
 
@@ -44,7 +48,8 @@ def scale_free(gradient: Tensors, leak: Leak) -> Tensors:
     return {name: scale * g for name, g in gradient.items()}
 
 
-def within_cells(bits: int) -> Defend:
+@dataclass(frozen=True, repr=False)
+class within_cells(Word):
     """Compare only as finely as `quantize(bits)` told: nothing within half a level counts.
 
         g + min(max(h - g, -delta/2), delta/2),  delta = max |h| / (2^(bits - 1) - 1)
@@ -52,50 +57,60 @@ def within_cells(bits: int) -> Defend:
     for each tensor, so that the squared distance of the result from h is that of g from the cell
     of numbers that are rounded to h.  Raises ValueError unless 2 <= bits <= 16.
     """
-    spacing = spacing_of(bits)
 
-    def defend(gradient: Tensors, leak: Leak) -> Tensors:
+    bits: int
+
+    def __post_init__(self) -> None:
+        spacing_of(self.bits)
+
+    def act(self, gradient: Tensors, leak: Leak) -> Tensors:
         moved = {}
         for name, h in leak.direction.items():
-            delta = spacing(h)
-            apart = h - gradient[name]
-            moved[name] = gradient[name] + torch.minimum(
-                torch.maximum(apart, -delta / 2), delta / 2
-            )
+            half = spacing_of(self.bits)(h) / 2
+            # g + min(max(h - g, -delta/2), delta/2)
+            apart = torch.minimum(torch.maximum(h - gradient[name], -half), half)
+            moved[name] = gradient[name] + apart
         return moved
 
-    return defend
 
-
-def left_out(*names: str) -> Defend:
+@dataclass(frozen=True, repr=False, init=False)
+class left_out(Word):
     """Leave some tensors out of the comparison: the guess's are replaced by what was sent.
 
-    Against `soteria`, with the name of the weight that it changed.
+    names: of the tensors.  Against `soteria`, with the name of the weight that it changed.
     Source: Balunovic et al. 2022, published code.
     """
-    return lambda gradient, leak: {**gradient, **{name: leak.direction[name] for name in names}}
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str):
+        object.__setattr__(self, "names", names)
+
+    def act(self, gradient: Tensors, leak: Leak) -> Tensors:
+        return {**gradient, **{name: leak.direction[name] for name in self.names}}
 
 
-def noisy_weights(bound: float = 0.2) -> Defend:
+@dataclass(frozen=True, repr=False)
+class noisy_weights(Word):
     """Weigh tensors by how much `weights_noise` hides them, at the best common scale.
 
         h_l + (s g_l - h_l) / f_l,  s = sum_l <g_l, h_l> / f_l^2 / sum_l ||g_l||^2 / f_l^2
 
-    f_l as in `defenses.weights_noise`, of the weights W_t, which nearly are W_{t+1}.  So the
-    squared distance from h is that of s g, each tensor in units of its noise, and no learning rate
-    has to be known.
+    f_l as in `defenses.weights_noise` with this bound, of the weights W_t, which nearly are
+    W_{t+1}.  So the squared distance from h is that of s g, each tensor in units of its noise, and
+    no learning rate has to be known.
     """
 
-    def defend(gradient: Tensors, leak: Leak) -> Tensors:
-        f = noise_factors(leak.weights, bound)
+    bound: float = 0.2
+
+    def act(self, gradient: Tensors, leak: Leak) -> Tensors:
+        f = noise_factors(leak.weights, self.bound)
         h = leak.direction
-        inner = sum((g * h[n]).sum() / f[n] ** 2 for n, g in gradient.items())
-        squared = sum(g.square().sum() / f[n] ** 2 for n, g in gradient.items())
+        inner = torch.stack([(g * h[n]).sum() / f[n] ** 2 for n, g in gradient.items()]).sum()
+        squared = torch.stack([g.square().sum() / f[n] ** 2 for n, g in gradient.items()]).sum()
         # s = <g, h> / <g, g>
         s = inner * inverse(squared)
         return {n: h[n] + (s * g - h[n]) / f[n] for n, g in gradient.items()}
-
-    return defend
 
 
 def without_zeros(leak: Leak) -> Leak:
@@ -114,14 +129,21 @@ def likeliest(
     leak: Leak,
     images: Tensor,
     labels: Tensor,
-    defend: Callable[..., Tensors] | None = None,
+    defend: Defend | None = None,
 ) -> Tensor:
     """Which of N known images is behind the leak: the one whose gradient is nearest, (V,) int64.
 
-    argmin_j ||defend(g(W, x_j, y_j)) - h||^2;  images (N, C, H, W), labels (N,) of one image each.
-    Under normal noise, and with each image as probable as any other, no attack is right more often
-    (Neyman & Pearson).  For `dp_sgd(C, …)`: defend=defenses.clip(C).
+        argmin_j ||defend(g(W, x_j, y_j)) - h||^2
+
+    images (N, C, H, W), labels (N,) of one image each.  Under normal noise, and with each image as
+    probable as any other, no attack is right more often (Neyman & Pearson).
+    defend: what the client did, as an attack takes it; for `dp_sgd(C, …)` it is `defenses.clip(C)`.
     Raises ValueError when the leak does not fit the model, and for a batch of more than one image.
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.lenet(1, 12), torch.rand(3, 1, 12, 12), torch.tensor([1, 7, 4])
+    >>> likeliest(net, client.share_gradient(net, x[1:2], y[1:2]), x, y)
+    tensor([1])
     """
     check_leak(model, leak)
     if leak.batch_size != 1:
@@ -129,13 +151,15 @@ def likeliest(
     g = gradient(model)
     leaks = leak if leak.victims is not None else stack([leak])
 
-    def distance(given: dict[str, Tensors], x: Tensor, y: Tensor) -> Tensor:
-        guess = g(given["W"], x[None], y[None], given["buffers"])
-        if defend is not None:
-            seen = Leak(given["W"], given["update"], leak.kind, given["buffers"])
-            guess = defend(guess, seen)
-        return distances.l2(guess, given["h"])
+    def distance(W: Tensors, update: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
+        seen = replace(leak, weights=W, update=update, buffers=buffers, victims=None)
+        guess = g(W, x[None], y[None], buffers)
+        return distances.l2(guess if defend is None else defend(guess, seen), seen.direction)
 
-    given = dict(W=leaks.weights, update=leaks.update, buffers=leaks.buffers, h=leaks.direction)
-    every = vmap(vmap(distance, (None, 0, 0)), (0, None, None))
-    return every(given, images, labels).argmin(1)
+    of_victims = batched(distance)
+    V = len(first(leaks.weights))
+    apart = [
+        of_victims(leaks.weights, leaks.update, leaks.buffers, *(t.expand(V, *t.shape) for t in xy))
+        for xy in zip(images, labels)  # one image at a time, so that V gradients are held, not V N
+    ]
+    return torch.stack(apart).argmin(0)

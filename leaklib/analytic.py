@@ -1,7 +1,5 @@
 """Closed forms: what a gradient gives away with no optimisation at all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

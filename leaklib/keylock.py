@@ -5,17 +5,19 @@ is `shared`; what an attacker has of the network is `opened`, whose gains and sh
 Source: Ren et al. 2023 (FedKL), published code.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ._errors import bad
+from ._words import Word
+from .attacks import idlg
+from .attacks.predict import Gradient
 from .leak import Leak, Tensors, without
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -24,6 +26,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda z: z,
 }
 MAPS = ("gain.weight", "gain.bias", "shift.weight", "shift.bias")
+OPEN = ("gamma", "beta")
 EPS = 1e-5
 
 
@@ -141,6 +144,86 @@ def guessed(leak: Leak, gamma: Tensor, beta: Tensor, lock: str = "lock") -> Leak
     except RuntimeError:
         raise bad("gamma, beta", (tuple(gamma.shape), tuple(beta.shape)), f"{wanted}") from None
     return replace(leak, buffers={**leak.buffers, **{f"{lock}.{n}": t for n, t in both.items()}})
+
+
+def _held(name: str, by: str, leaks: Leak) -> Tensor:
+    """A buffer (V, …) of the leaks."""
+    if name not in leaks.buffers:
+        raise bad("leak.buffers", f"no {name!r}", f"what keylock.{by} puts there")
+    return leaks.buffers[name]
+
+
+def _behind(
+    lock: str, g: Gradient, leak: Leak, x: Tensor, q: Tensor, opens: Sequence[Tensor]
+) -> Tensors:
+    """g(W, x', y) with these (gamma, beta) in the lock."""
+    maps = [f"{lock}.{part}" for part in MAPS]
+    known = {name: b for name, b in leak.buffers.items() if name not in maps}
+    return g(leak.weights, x, q, {**known, **{f"{lock}.{p}": t for p, t in zip(OPEN, opens)}})
+
+
+@dataclass(frozen=True, repr=False)
+class gains_searched(Word):
+    """What the client computed, behind a lock whose gains and shifts are searched with the image.
+
+        g(W, x', y; gamma, beta)
+
+    The two begin at the guess that `guessed` puts into the leak, and are found in
+    `unknowns["gamma"]` and `["beta"]` (V, O).  Nothing private is known.  lock: its name in the
+    network.  Raises ValueError for a leak that lacks the guess.
+    """
+
+    lock: str = "lock"
+
+    @property
+    def unknowns(self) -> dict[str, Callable[[Leak], Tensor]]:
+        return {part: partial(_held, f"{self.lock}.{part}", "guessed") for part in OPEN}
+
+    def act(self, g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
+        return _behind(self.lock, g, leak, x, q, [c[part] for part in OPEN])
+
+
+@dataclass(frozen=True, repr=False)
+class key_searched(Word):
+    """The same by an attacker who owns the two maps (`shared(…, maps=True)`): the key is searched.
+
+        gamma = s(A k + a),  beta = s(B k + b),  k from 1/2 everywhere
+
+    The attacker of the published test.  The result holds `unknowns["key"]` (V, L).  gate: the s of
+    the lock.  lock: its name.  Raises ValueError for another gate, and a leak without the maps.
+    """
+
+    gate: str = "relu"
+    lock: str = "lock"
+
+    def __post_init__(self) -> None:
+        if self.gate not in GATES:
+            raise bad("gate", repr(self.gate), f"one of {', '.join(GATES)}")
+
+    @property
+    def unknowns(self) -> dict[str, Callable[[Leak], Tensor]]:
+        A = partial(_held, f"{self.lock}.gain.weight", "shared(…, maps=True)")
+        return {"key": lambda leaks: torch.full_like(A(leaks)[:, 0], 0.5)}  # (V, O, L) -> (V, L)
+
+    def act(self, g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
+        maps = {part: leak.buffers[f"{self.lock}.{part}"] for part in MAPS}
+        return _behind(self.lock, g, leak, x, q, gains(maps, c["key"], self.gate))
+
+
+attack = replace(
+    idlg,
+    name="Key-lock",
+    predict=gains_searched(),
+    about="""The image from behind a lock: its gains and shifts are unknowns beside the image.
+
+    y = labels.idlg(leak);  min over x', gamma, beta of ||g(W, x', y; gamma, beta) - h||^2.
+
+    model: what `keylock.opened` gives.  leak: what `keylock.shared` gives, with the first guess of
+    gamma and beta by `keylock.guessed`.  `predict=keylock.key_searched(gate)` is the attacker of
+    the published test, who owns the maps.  With the true gains in `keylock.guessed`, `attacks.idlg`
+    is the positive control.
+    Source: Ren et al. 2023 (FedKL), published code, for the attack on the key.""",
+)
 
 
 def _private_names(model: nn.Module) -> list[str]:

@@ -4,18 +4,38 @@
 of each class: counts (C,), or (V, C) for a stack.
 """
 
-from __future__ import annotations
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import one_hot
 
-from ._errors import bad
+from ._errors import bad, positive
+from ._words import Word
 from .client import check_leak, logits_shape
 from .leak import Leak, Tensors
 
+__all__ = [
+    "Labels",
+    "UNDETERMINED",
+    "idlg",
+    "counts",
+    "llg",
+    "grad_inversion",
+    "listed",
+    "last_layer",
+]
+
 UNDETERMINED = -1
+
+Labels = Tensor | Literal["joint"] | Callable[..., Tensor]
+"""What an attack takes as labels: class numbers (B,) or (V, B), a rule, or "joint".
+
+A rule `(leak, model=None, loss=None)` reads them off the leak; "joint" searches them with the
+image."""
 
 
 def last_layer(leak: Leak, layer: str | None = None) -> tuple[str, str | None]:
@@ -36,41 +56,52 @@ def last_layer(leak: Leak, layer: str | None = None) -> tuple[str, str | None]:
     return weight, bias if bias in leak.weights else None
 
 
-def idlg(leak: Leak, layer: str | None = None) -> Tensor:
+@dataclass(frozen=True, repr=False)
+class IDLG(Word):
     """The label of the one image behind a leak: the only negative entry of the bias gradient.
 
     dl/db_i = p_i - [i = c], so c is the smallest entry.  It is read as the argmin, not by its sign:
     in a trained network p_c can round to 1.  Where the layer has no bias, the paper's rule:
     c is the only row of dl/dV whose inner product with every other row is at most 0.
 
+    `labels.idlg(leak)` returns (1,), or (V, 1) for a stack; -1 where the rule cannot tell: the
+    smallest entry is tied (as when all are zero) or nearer to the next than `leak.rounding`, or no
+    row, or more than one, has the property.  Exact for one image, a hard label, softmax and
+    cross-entropy.  layer: the name of the layer that makes the logits, as in `last_layer`.
+
     Of weights that a client sends it reads W_t - W_{t+1}, at whatever scale: any number of steps of
     SGD or momentum on the one image, and Adam where there is a bias.
-
-    Returns (1,), or (V, 1) for a stack; -1 where the rule cannot tell: the smallest entry is tied
-    (as when all are zero) or nearer to the next than `leak.rounding`, or no row, or more than one,
-    has the property.  Exact for one image, a hard label, softmax and cross-entropy.  Raises
-    ValueError for a batch of more than one.
+    Raises ValueError for a batch of more than one.
     Source: Zhao, Mopuri & Bilen 2020 (the row rule); the bias rule has the same derivation.
+
+    >>> from leaklib import client, models
+    >>> net = models.lenet(channels=1, size=12)
+    >>> idlg(client.share_gradient(net, torch.rand(1, 1, 12, 12), torch.tensor([7])))
+    tensor([7])
     """
-    if leak.batch_size != 1:
-        raise bad(
-            "leak",
-            f"a batch of {leak.batch_size} images, whose label terms add up in one gradient",
-            "a batch of one; labels.counts(model, leak) says how many there are of each class",
-        )
-    weight, bias = last_layer(leak, layer)
-    if bias is not None:
-        return _smallest(leak.direction[bias], leak.rounding[bias])
-    dV, off = leak.direction[weight], leak.rounding[weight]  # (..., C, M)
-    # what rounding leaves of a row says nothing: an entry that it may have made counts as 0
-    dV = torch.where(dV.abs() > off, dV, 0.0)
-    inner = dV @ dV.mT  # (..., C, C): <dV_i, dV_j>
-    others = ~torch.eye(inner.shape[-1], dtype=torch.bool, device=dV.device)
-    below = (inner <= 0) | ~others
-    strictly = ((inner < 0) & others).any(-1)
-    is_label = below.all(-1) & strictly  # (..., C)
-    c = is_label.int().argmax(-1, keepdim=True)
-    return torch.where(is_label.sum(-1, keepdim=True) == 1, c, UNDETERMINED)
+
+    layer: str | None = None
+    __name__ = "idlg"
+
+    @property
+    def formula(self) -> str:
+        return r"\text{argmin}_i \, \frac{\partial \ell}{\partial b_i}"
+
+    def act(self, leak: Leak, model: nn.Module | None = None, loss: object = None) -> Tensor:
+        if leak.batch_size != 1:
+            raise bad(
+                "leak",
+                f"a batch of {leak.batch_size} images, whose label terms add up in one gradient",
+                'a batch of one; an attack takes class numbers, or labels="joint", and '
+                "labels.counts(model, leak) says how many there are of each class",
+            )
+        weight, bias = last_layer(leak, self.layer)
+        if bias is not None:
+            return _smallest(leak.direction[bias], leak.rounding[bias])
+        return _obtuse_row(leak.direction[weight], leak.rounding[weight])
+
+
+idlg = IDLG()
 
 
 def counts(
@@ -106,6 +137,11 @@ def counts(
     without bias, and for images that do not fit the model.
     Source: Ma et al. 2022, published code (the system); Geng et al. 2021 (images of one's own);
     Dimitrov et al. 2022, published code (p along the way).
+
+    >>> from leaklib import client, data, models
+    >>> (x, y), net = data.load("digits", 8), models.lenet(channels=1, size=28, init="torch")
+    >>> torch.equal(counts(net, client.share_gradient(net, x, y)), y.bincount(minlength=10))
+    True
     """
     ends, dV, db = _head(model, leak, lr, steps, layer)
     B = leak.batch_size
@@ -135,6 +171,11 @@ def llg(leak: Leak, *, layer: str | None = None) -> Tensor:
     negative, and that every image moves its row by the same m.  A class shows as negative only
     where n_i / B > mean p_i, so that large batches of few classes leave it little to go by.
     Source: Wainakh et al. 2022, published code (the variant that has no data of its own).
+
+    >>> from leaklib import client, data, models
+    >>> (x, y), net = data.load("digits", 8), models.lenet(channels=1, size=28, init="torch")
+    >>> int(llg(client.share_gradient(net, x, y)).sum())
+    8
     """
     weight, _ = last_layer(leak, layer)
     g = _batched(leak, leak.direction[weight]).double().sum(-1)  # (V, C)
@@ -157,6 +198,11 @@ def grad_inversion(leak: Leak, *, layer: str | None = None) -> Tensor:
     Assumes that no class occurs twice, and features that are never negative.  Raises ValueError for
     more images than classes.
     Source: Yin et al. 2021, as a published port has it.
+
+    >>> from leaklib import client, data, models
+    >>> (x, _), net = data.load("digits", 3), models.lenet(channels=1, size=28, init="torch")
+    >>> grad_inversion(client.share_gradient(net, x, torch.tensor([1, 4, 8])))
+    tensor([0, 1, 0, 0, 1, 0, 0, 0, 1, 0])
     """
     weight, _ = last_layer(leak, layer)
     smallest = _batched(leak, leak.direction[weight]).amin(-1)  # (V, C): min_m dl/dV_im
@@ -172,6 +218,9 @@ def listed(counts: Tensor) -> Tensor:
 
     What `attacks` take as `labels`.  Raises ValueError for counts that are not whole numbers of
     images, or sums that differ between victims.
+
+    >>> listed(torch.tensor([2, 0, 1]))
+    tensor([0, 0, 2])
     """
     n = torch.as_tensor(counts)
     if n.dtype != torch.int64 or n.ndim not in (1, 2) or (n < 0).any():
@@ -190,6 +239,19 @@ def _smallest(db: Tensor, off: Tensor) -> Tensor:
     return torch.where(ties == 1, c, UNDETERMINED)
 
 
+def _obtuse_row(dV: Tensor, off: Tensor) -> Tensor:
+    """c (..., 1), the only row of dV (..., C, M) at 90 degrees or more to all the others."""
+    # what rounding leaves of a row says nothing: an entry that it may have made counts as 0
+    dV = torch.where(dV.abs() > off, dV, 0.0)
+    inner = dV @ dV.mT  # (..., C, C): <dV_i, dV_j>
+    others = ~torch.eye(inner.shape[-1], dtype=torch.bool, device=dV.device)
+    below = (inner <= 0) | ~others
+    strictly = ((inner < 0) & others).any(-1)
+    is_label = below.all(-1) & strictly  # (..., C)
+    c = is_label.int().argmax(-1, keepdim=True)
+    return torch.where(is_label.sum(-1, keepdim=True) == 1, c, UNDETERMINED)
+
+
 def _batched(leak: Leak, tensor: Tensor) -> Tensor:
     """With a leading axis of victims, also for one."""
     return tensor if leak.victims is not None else tensor[None]
@@ -206,9 +268,8 @@ def _head(
     for name, value, one in (("lr", lr, None), ("steps", steps, 1)):
         if leak.kind == "gradient" and value != one:
             raise bad(name, value, f"{one} for a gradient, whose scale is known")
-    for name, value in dict(lr=lr, steps=steps).items():
-        if value is not None and not value > 0:
-            raise bad(name, value, "a positive number")
+    positive("lr", 1 if lr is None else lr, "a learning rate")
+    positive("steps", steps, "a number of local steps")
     weight, bias = last_layer(leak, layer)
     if bias is None:
         raise bad("layer", f"{weight!r}, which has no bias", "a last layer with a bias")

@@ -1,32 +1,27 @@
-"""What the attacks share: one search for all problems of a leak, and what it returns."""
-
-from __future__ import annotations
+"""The search that runs an `Attack`: all problems of a leak at once, V victims times R restarts."""
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 from torch.nn.functional import one_hot
 
-from .. import distances, solvers
+from .. import distances, random
+from .._batching import batched, each, first
 from .._errors import bad
 from ..chain import gradients
 from ..client import check_leak, gradient, logits_shape
 from ..leak import Leak, Tensors, stack
+from ..solvers import Objective
+from .predict import single_step
 
-STARTS = {
-    "half": lambda size, generator: torch.full(size, 0.5),
-    "zeros": lambda size, generator: torch.zeros(size),
-    "uniform": lambda size, generator: torch.rand(size, generator=generator),
-    "normal": lambda size, generator: torch.randn(size, generator=generator),
-}
-
+if TYPE_CHECKING:
+    from .attack import Attack
 
 CONVERGED = 1e-7
 """An attack has converged when its distance is this small against that of a zero gradient."""
@@ -38,7 +33,15 @@ GREY = 1e3
 """And against so many times the distance of a grey image, where that is less: some networks send
 nearly the same message for every image, so that any image would look matched."""
 
-Given = dict[str, Tensors]
+STARTS: dict[str, Callable[..., Tensor]] = {
+    "half": lambda size, generator: torch.full(size, 0.5),
+    "zeros": lambda size, generator: torch.zeros(size),
+    "uniform": lambda size, generator: torch.rand(size, generator=generator),
+    "normal": lambda size, generator: torch.randn(size, generator=generator),
+}
+
+
+KINDS = ("gradient", "weights")
 
 
 class Reconstruction(NamedTuple):
@@ -68,210 +71,84 @@ class Reconstruction(NamedTuple):
     unknown_snapshots: Mapping[str, dict[int, Tensor]] = MappingProxyType({})
 
 
-def check(model: nn.Module, leak: Leak, shape: Sequence[int]) -> int:
-    """Number of classes of the model, once leak and shape fit it."""
-    check_leak(model, leak)
-    if len(shape) < 2 or min(shape) < 1:
-        raise bad("shape", tuple(shape), "(B, C, H, W) with every number positive")
-    if shape[0] != leak.batch_size:
-        raise bad("shape", f"a batch of {shape[0]}", f"the leak's batch size {leak.batch_size}")
-    return logits_shape(model, shape, like=next(iter(leak.weights.values())))[-1]
+class Problem(NamedTuple):
+    """What one problem reads, or P of them, stacked: its leak, and its labels where they are given.
 
-
-def given_labels(labels: Tensor, V: int, B: int, classes: int) -> Tensor:
-    try:
-        labels = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        raise bad("labels", repr(labels), "class numbers, torch.int64") from None
-    if labels.dtype != torch.int64:
-        raise bad("labels", labels.dtype, "class numbers, torch.int64")
-    try:
-        labels = labels.expand(V, B)
-    except RuntimeError:
-        raise bad("labels", f"shape {tuple(labels.shape)}", f"({V}, {B})") from None
-    if labels.min() < -1 or labels.max() >= classes:
-        raise bad("labels", f"{labels.min()} to {labels.max()}", f"0..{classes - 1}, or -1")
-    return labels
-
-
-def check_apart(start: str | Tensor, labels: Tensor) -> None:
-    """Raise ValueError for two images (V, B) that begin alike with one label: they stay alike."""
-    repeated = (labels.sort(1).values.diff(dim=1) == 0).any()
-    if repeated and not torch.is_tensor(start) and start in ("half", "zeros"):
-        came = f"{start!r} for a batch in which a label occurs twice, so that images stay alike"
-        raise bad("start", came, '"uniform", "normal", or images that differ')
-
-
-def first_points(start, V, R, shape, like, seed, classes) -> tuple[Tensor, ...]:
-    """The first images (V R, B, C, H, W) and, of joint labels, their logits u' ~ N(0, 1).
-
-    Restart after restart, so that more restarts begin with those that fewer have.
+    W, buffers, update are those of `Leak`, h is its direction, and q (B, classes) the labels'
+    probabilities, (B, 0) where they are searched.
     """
-    if R < 1:
-        raise bad("restarts", R, "at least 1")
-    if torch.is_tensor(start):
-        try:
-            given = start.to(like).expand(V, R, *shape)
-        except RuntimeError:
-            came, wanted = tuple(start.shape), (V, R, *shape)
-            raise bad("start", f"shape {came}", f"images like {wanted}") from None
-    elif start not in STARTS:
-        raise bad("start", repr(start), f"a tensor of images, or one of {', '.join(STARTS)}")
-    elif R > 1 and start in ("half", "zeros") and not classes:
-        raise bad("restarts", R, f'1, or start="uniform" or "normal": every {start!r} is the same')
-    generator = torch.Generator().manual_seed(seed)
-    x, u = [], []
-    for r in range(R):
-        drawn = given[:, r] if torch.is_tensor(start) else STARTS[start]((V, *shape), generator)
-        x.append(drawn.to(like))
-        u.append(torch.randn(V, shape[0], classes, generator=generator).to(like))
-    x, u = (torch.stack(drawn, 1).flatten(0, 1) for drawn in (x, u))  # (V R, …)
-    return (x, u) if classes else (x,)
+
+    W: Tensors
+    buffers: Tensors
+    update: Tensors
+    h: Tensors
+    q: Tensor
 
 
-def of_victims(
-    evaluate: Callable[[solvers.Points, Given], Tensor], given: Given, R: int
-) -> solvers.Objective:
-    """`evaluate(z, rows)` with the rows of `given` that each problem reads, R to a victim."""
-    rows: dict = {}
-
-    def objective(z: solvers.Points, index: Tensor) -> Tensor:
-        # the same index object comes back until a problem leaves: slice the weights only then
-        if rows.get("index") is not index:
-            rows.update(index=index, given=_each(lambda t: t[index // R], given))
-        return evaluate(z, rows["given"])
-
-    return objective
-
-
-def batched(problem: Callable) -> Callable:
-    """`problem(*args)` of one problem as a function of many: every tensor in args gains an axis.
-
-    By vmap; what it cannot batch is evaluated in a loop, which is said once.
-    """
-    loop = False
-
-    def evaluate(*args):
-        nonlocal loop
-        P = len(_first(args))
-        if P > 1 and not loop:
-            try:
-                return vmap(problem)(*args)
-            except RuntimeError as error:
-                loop = True
-                warnings.warn(
-                    f"this network cannot be batched by vmap, so its problems run one after "
-                    f"another ({str(error).splitlines()[0]})",
-                    stacklevel=2,
-                )
-        return torch.stack([problem(*_each(lambda t: t[i], args)) for i in range(P)])  # noqa: B023
-
-    return evaluate
-
-
-def _each(fn: Callable[[Tensor], Tensor], tree):
-    """fn of every tensor in tuples and dicts."""
-    if isinstance(tree, dict):
-        return {name: _each(fn, part) for name, part in tree.items()}
-    if isinstance(tree, tuple):
-        return tuple(_each(fn, part) for part in tree)
-    return fn(tree)
-
-
-def _first(tree) -> Tensor:
-    """The first tensor in tuples and dicts."""
-    while not torch.is_tensor(tree):
-        tree = next(iter(tree.values() if isinstance(tree, dict) else tree))
-    return tree
+Point = tuple[Tensor, ...]  # what is searched: x', the logits of y' unless given, the unknowns c
+Guess = tuple[Tensor, Tensor, Tensors]  # x', the probabilities of y', and {name: (n,)} of c
+Evaluate = Callable[[Point, Problem], Tensor]
 
 
 def match(
-    model: nn.Module,
-    leak: Leak,
-    shape: Sequence[int],
-    *,
-    distance: Callable[[Tensors, Tensors], Tensor],
-    measure: Callable[[Tensors, Tensors], Tensor] | None = None,
-    predict: Callable[..., Tensors] | None = None,
-    sent: Callable[[Tensors, Tensors], Tensors] | None = None,
-    unknowns: Mapping[str, float | Tensor] = MappingProxyType({}),
-    scale_free: bool = False,
-    labels: Tensor | None,
-    start: str | Tensor,
-    prior: Callable[[Tensor], Tensor] | None,
-    defend: Callable[[Tensors, Leak], Tensors] | None,
-    solver: Callable[..., solvers.Solution],
-    steps: int,
-    restarts: int,
-    seed: int,
-    progress: bool,
+    attack: "Attack", model: nn.Module, leak: Leak, shape: Sequence[int], seed: int, progress: bool
 ) -> Reconstruction:
-    """The images x', labels y' where none are given, and numbers c, that give what was sent.
-
-    min over x', y', c of  distance(defend(predict(g, given, x', y', c)), sent(h, c)) + prior(x').
-
-    predict: None is g(W, x', y'), and sent: None is h; c {name: (n,)} starts at `unknowns`, each a
-    number, n = 1, or a tensor (V, n).
-    measure tells whether the two agree; None is `distance`, which then also says when a problem is
-    solved.  scale_free: the size of a gradient is not matched.  The other arguments are those of
-    `attacks.dlg`.
-    """
-    classes = check(model, leak, shape)
+    """The images x', labels y' and other unknowns c that minimise the attack's sentence."""
+    classes = check(model, leak, shape, attack.reads)
     leaks = leak if leak.victims is not None else stack([leak])
-    V, R, h = leaks.victims, restarts, leaks.direction
-    joint = labels is None
-    told = lambda value: value[:, 0] if value.shape[1] == 1 else value  # noqa: E731
-    x, *u = first_points(start, V, R, shape, next(iter(h.values())), seed, classes if joint else 0)
-    firsts = (torch.as_tensor(first).to(x) for first in unknowns.values())
-    c = [(f if f.ndim else f.expand(V, 1)).repeat_interleave(R, 0) for f in firsts]  # (V R, n)
-    # what one problem reads: its own weights, message and labels; class 0 stands in for -1
-    given = dict(W=leaks.weights, buffers=leaks.buffers, update=leaks.update, h=h, q={})
-    if not joint:
-        labels = given_labels(labels, V, shape[0], classes).to(x.device)
-        check_apart(start, labels)
-        given["q"] = {"q": one_hot(labels.clamp(min=0), classes).to(x)}
+    h, like = leaks.direction, first(leaks.update)
+    V, R = len(like), attack.restarts
+    labels = labels_of(attack, model, leak, V, classes)
+    x, u = first_points(attack, V, shape, like, seed, classes, labels is None)
+    c = {n: begin.repeat_interleave(R, 0) for n, begin in first_unknowns(attack, leaks, x).items()}
+    q = x.new_zeros(V, shape[0], 0)
+    if labels is not None:
+        labels = labels.to(x.device)
+        q = one_hot(labels.clamp(min=0), classes).to(x)  # class 0 stands in for -1
+    problems = Problem(leaks.weights, leaks.buffers, leaks.update, h, q)  # (V, …)
 
-    read = _reader(joint, list(unknowns))
-    layers = gradients.layers(model, h, shape) if predict is None else None
-    predict = predict or (lambda g, given, x, q, c: g(given["W"], x, q, given["buffers"]))
-    by = partial(_distances, gradient(model), read, layers, predict, sent, leak, defend)
-    gaps = by(distance)
-    agree = gaps if measure is None else by(measure)
+    def read(z: Point, problem: Problem) -> Guess:
+        x, *rest = z
+        q = rest.pop(0).softmax(-1) if labels is None else problem.q
+        return x, q, dict(zip(c, rest))
 
-    objective = gaps
-    if prior is not None:
-        penalties = batched(prior)
-        objective = lambda z, given: gaps(z, given) + penalties(z[0])  # noqa: E731
-
-    zero = {name: torch.zeros_like(tensor) for name, tensor in h.items()}
-    scale = vmap(measure or distance)(zero, h)  # (V,)
-    if not joint:
+    gap, agree = distances_of(attack, model, leak, shape, read)
+    objective = gap
+    if attack.prior is not None:
+        penalty = batched(attack.prior)
+        objective = lambda z, problem: gap(z, problem) + penalty(z[0])  # noqa: E731
+    # (V,) the distance of a zero gradient, against which others are small or not
+    scale = batched(attack.measure or attack.distance)(each(torch.zeros_like, h), h)
+    if labels is not None:
         # fmin, for a network that overflows at grey says nothing of its scale
-        grey = (torch.full_like(x[:V], 0.5), *(first[::R] for first in c))
+        grey = (torch.full_like(x[::R], 0.5), *(begin[::R] for begin in c.values()))
         with torch.no_grad():
-            scale = scale.fmin(GREY * agree(grey, given))
+            scale = scale.fmin(GREY * agree(grey, problems))
     # with a prior the objective has no known floor, so that nothing says when it is reached
-    known = prior is None and measure is None
+    known = attack.prior is None and attack.measure is None
     floor = STOP * scale if known else torch.full_like(scale, -math.inf)
-    found = solver(
-        of_victims(objective, given, R), (x, *u, *c),
-        steps=steps, tolerance=floor.repeat_interleave(R), progress=progress,
+    found = attack.solver(
+        of_victims(objective, problems, R),
+        (x, *([u] if labels is None else []), *c.values()),
+        steps=attack.steps, tolerance=floor.repeat_interleave(R), progress=progress,
     )  # fmt: skip
 
-    kept = torch.arange(V, device=x.device) * R + found.value.reshape(V, R).argmin(1)
-    best = _each(lambda t: t[kept], found.z)
-    snapshots = {count: _each(lambda t: t[kept], z) for count, z in found.snapshots.items()}
-    images, q, c = read(best, given)
+    kept = torch.arange(V, device=x.device) * R + found.value.reshape(V, R).argmin(1)  # (V,)
+    best = each(lambda t: t[kept], found.z)
+    images, q, c_best = read(best, problems)
+    stood = {n: read(each(lambda t: t[kept], z), problems) for n, z in found.snapshots.items()}
     with torch.no_grad():
-        converged = agree(best, given) < CONVERGED * scale
-    if joint:
+        converged = agree(best, problems) < CONVERGED * scale
+    if labels is None:
         labels = q.argmax(-1)
-        if scale_free:
+        if attack.scale_free:
             # p - y' = s (p - y) fits for every s > 0: only where y' lies from p is known
             forward = batched(lambda W, buffers, x: functional_call(model, (W, buffers), (x,)))
-            labels = (q - forward(leaks.weights, leaks.buffers, images).softmax(-1)).argmax(-1)
+            p = forward(problems.W, problems.buffers, images).softmax(-1)  # (V, B, classes)
+            labels = (q - p).argmax(-1)
     else:
         converged &= (labels >= 0).all(1)
+    flat = lambda value: value[:, 0] if value.shape[1] == 1 else value  # noqa: E731
     return Reconstruction(
         images=images,
         labels=labels,
@@ -279,58 +156,148 @@ def match(
         converged=converged,
         trace=found.trace[kept],
         evaluations=found.evaluations.reshape(V, R).sum(1),
-        snapshots={count: z[0] for count, z in snapshots.items()},
-        unknowns={name: told(value) for name, value in c.items()},
-        unknown_snapshots={
-            name: {count: told(read(z, given)[2][name]) for count, z in snapshots.items()}
-            for name in c
-        },
+        snapshots={n: x for n, (x, _, _) in stood.items()},
+        unknowns={name: flat(value) for name, value in c_best.items()},
+        unknown_snapshots={name: {n: flat(s[2][name]) for n, s in stood.items()} for name in c},
     )
 
 
-def _reader(joint: bool, names: Sequence[str]) -> Callable:
-    """read(z, given) -> x', the probabilities of y', and the other unknowns {name: (..., 1)}."""
+def check(model: nn.Module, leak: Leak, shape: Sequence[int], kinds: Sequence[str] = KINDS) -> int:
+    """Number of classes of the model, once leak and shape fit it."""
+    check_leak(model, leak)
+    if leak.kind not in kinds:
+        named = {"gradient": "a gradient", "weights": "weights, as client.share_weights sends them"}
+        raise bad("leak", named[leak.kind], " or ".join(named[kind] for kind in kinds))
+    if len(shape) < 2 or min(shape) < 1:
+        raise bad("shape", tuple(shape), "(B, C, H, W) with every number positive")
+    if shape[0] != leak.batch_size:
+        raise bad("shape", f"a batch of {shape[0]}", f"the leak's batch size {leak.batch_size}")
+    return logits_shape(model, shape, like=first(leak.weights))[-1]
 
-    def read(z: tuple[Tensor, ...], given: Given) -> tuple[Tensor, Tensor, Tensors]:
-        x, *rest = z
-        q = rest.pop(0).softmax(-1) if joint else given["q"]["q"]
-        return x, q, dict(zip(names, rest))
 
-    return read
+def labels_of(
+    attack: "Attack", model: nn.Module, leak: Leak, V: int, classes: int
+) -> Tensor | None:
+    """The class numbers (V, B) that are given or read; None where they are searched.
+
+    Raises ValueError for numbers that cannot be such, and for two images of a batch that begin
+    alike with the same label, for they would stay alike.
+    """
+    if isinstance(attack.labels, str):
+        return None
+    given = attack.labels
+    if callable(given) and not torch.is_tensor(given):
+        given = given(leak, model, None)
+    try:
+        labels = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise bad("labels", repr(given), "class numbers, torch.int64") from None
+    if labels.dtype != torch.int64:
+        raise bad("labels", labels.dtype, "class numbers, torch.int64")
+    try:
+        labels = labels.expand(V, leak.batch_size)
+    except RuntimeError:
+        raise bad("labels", f"shape {tuple(labels.shape)}", f"({V}, {leak.batch_size})") from None
+    if labels.min() < -1 or labels.max() >= classes:
+        raise bad("labels", f"{labels.min()} to {labels.max()}", f"0..{classes - 1}, or -1")
+    repeated = (labels.sort(1).values.diff(dim=1) == 0).any()
+    if repeated and isinstance(attack.start, str) and attack.start in ("half", "zeros"):
+        came = f"{attack.start!r} for images of one batch with one label, which would stay alike"
+        raise bad("start", came, '"uniform", "normal", or images that differ')
+    return labels
 
 
-def _distances(
-    g: Callable[..., Tensors],
-    read: Callable,
-    layers: dict[str, nn.Module] | None,
-    predict: Callable[..., Tensors],
-    sent: Callable[[Tensors, Tensors], Tensors] | None,
+def first_points(
+    attack: "Attack",
+    V: int,
+    shape: Sequence[int],
+    like: Tensor,
+    seed: int,
+    classes: int,
+    joint: bool,
+) -> tuple[Tensor, Tensor]:
+    """The first images (V R, B, C, H, W), and the logits u' ~ N(0, 1) of joint labels (V R, B, C).
+
+    Restart after restart, so that more restarts begin with those that fewer have.
+    """
+    start, R = attack.start, attack.restarts
+    images, logits = (random.generator(seed, purpose) for purpose in ("start", "joint labels"))
+    if torch.is_tensor(start):
+        try:
+            x = start.to(like).expand(V, R, *shape)
+        except RuntimeError:
+            wanted = f"images like {(V, R, *shape)}"
+            raise bad("start", f"shape {tuple(start.shape)}", wanted) from None
+    elif R > 1 and start in ("half", "zeros") and not joint:
+        raise bad("restarts", R, f'1, or start="uniform" or "normal": every {start!r} is the same')
+    else:
+        x = torch.stack([STARTS[start]((V, *shape), images).to(like) for _ in range(R)], 1)
+    u = [torch.randn(V, shape[0], classes, generator=logits).to(like) for _ in range(R)]
+    return x.flatten(0, 1), torch.stack(u, 1).flatten(0, 1)  # (V, R, …) -> (V R, …)
+
+
+def first_unknowns(attack: "Attack", leaks: Leak, like: Tensor) -> Tensors:
+    """Where each of the other unknowns begins, {name: (V, n)}."""
+    firsts = {}
+    for name, begin in {**getattr(attack.predict, "unknowns", {}), **attack.unknowns}.items():
+        value = torch.as_tensor(begin(leaks) if callable(begin) else begin).to(like)
+        firsts[name] = value if value.ndim else value.expand(leaks.victims or 1, 1)
+    return firsts
+
+
+def distances_of(
+    attack: "Attack",
+    model: nn.Module,
     leak: Leak,
-    defend: Callable[[Tensors, Leak], Tensors] | None,
-    distance: Callable[[Tensors, Tensors], Tensor],
-) -> Callable[[tuple[Tensor, ...], Given], Tensor]:
-    """evaluate(z, given) -> distance(defend(predict(…)), sent(h, c)) of each problem (P,)."""
-    plain = distance is distances.l2 and defend is None and sent is None
+    shape: Sequence[int],
+    read: Callable[[Point, Problem], Guess],
+) -> tuple[Evaluate, Evaluate]:
+    """evaluate(z, problems) -> (P,): the attack's distance, and the one that says `converged`."""
+    g = gradient(model)
+    plain_step = attack.predict is single_step
+    layers = gradients.layers(model, leak.update, shape) if plain_step else None
 
-    def apart(guess: Tensors, given: Given, c: Tensors) -> Tensor:
-        if defend is not None:
-            seen = Leak(given["W"], given["update"], leak.kind, given["buffers"], leak.batch_size)
-            guess = defend(guess, seen)
-        return distance(guess, given["h"] if sent is None else sent(given["h"], c))
+    def leak_of(p: Problem) -> Leak:
+        return replace(leak, weights=p.W, buffers=p.buffers, update=p.update, victims=None)
 
-    def problem(z: tuple[Tensor, ...], given: Given) -> Tensor:
-        x, q, c = read(z, given)
-        return apart(predict(g, given, x, q, c), given, c)
+    def by(distance: distances.Distance) -> Evaluate:
+        def apart(G: Tensors, problem: Problem, c: Tensors) -> Tensor:
+            if attack.defend is not None:
+                G = attack.defend(G, leak_of(problem))
+            return distance(G, problem.h if attack.sent is None else attack.sent(problem.h, c))
 
-    if layers is None:
-        return batched(problem)
-    every = batched(apart)
+        def one(z: Point, problem: Problem) -> Tensor:
+            x, q, c = read(z, problem)
+            return apart(attack.predict(g, leak_of(problem), x, q, c), problem, c)
 
-    def chained(z: tuple[Tensor, ...], given: Given) -> Tensor:
-        x, q, c = read(z, given)
-        how = gradients.squared(given["h"])
-        if not plain:
-            how = gradients.by_autograd(lambda G, *c_: every(G, given, dict(zip(c, c_))))
-        return gradients.value(layers, given["W"], x, q, how, tuple(c.values()))
+        if layers is None:
+            return batched(one)
+        of_each = batched(apart)
+        is_squared = distance is distances.l2 and attack.defend is None and attack.sent is None
 
-    return chained
+        def chained(z: Point, problems: Problem) -> Tensor:
+            x, q, c = read(z, problems)
+            compare = gradients.squared(problems.h)
+            if not is_squared:
+                compare = gradients.by_autograd(
+                    lambda G, *values: of_each(G, problems, dict(zip(c, values)))
+                )
+            return gradients.value(layers, problems.W, x, q, compare, tuple(c.values()))
+
+        return chained
+
+    gap = by(attack.distance)
+    return gap, gap if attack.measure is None else by(attack.measure)
+
+
+def of_victims(evaluate: Evaluate, problems: Problem, R: int) -> Objective:
+    """`evaluate(z, problems)` of the problems numbered `index`, R of them to a victim."""
+    rows: dict = {}
+
+    def objective(z: Point, index: Tensor) -> Tensor:
+        # the same index object comes back until a problem leaves: slice the weights only then
+        if rows.get("index") is not index:
+            rows.update(index=index, problems=each(lambda t: t[index // R], problems))
+        return evaluate(z, rows["problems"])
+
+    return objective

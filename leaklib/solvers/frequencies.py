@@ -1,12 +1,35 @@
 """Pictures as sums of cosines, and how large each of them is to be expected: `solvers.lbfgs`."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from .run import Objective, Points, Solution, on_parts
+
+
+def in_frequencies(
+    minimise: Callable[..., Solution], objective: Objective, z: Points, **settings: Any
+) -> Solution:
+    """minimise(objective, z) in coordinates v, zero at z, in which pictures are nearly white."""
+    s = on_parts(lambda start: scales(start) if _are_pictures(start) else start, z)
+
+    def moved(start: Tensor, s: Tensor, v: Tensor) -> Tensor:
+        return start + (picture(s * v) if _are_pictures(v) else v)
+
+    def of_coordinates(v: Points, index: Tensor) -> Tensor:
+        return objective(on_parts(lambda z, s, v: moved(z[index], s[index], v), z, s, v), index)
+
+    found = minimise(of_coordinates, on_parts(torch.zeros_like, z), **settings)
+    snapshots = {count: on_parts(moved, z, s, v) for count, v in found.snapshots.items()}
+    return found._replace(z=on_parts(moved, z, s, found.z), snapshots=snapshots)
+
+
+def _are_pictures(part: Tensor) -> bool:
+    return part.ndim == 5  # (P, B, C, H, W)
 
 
 def scales(start: Tensor) -> Tensor:

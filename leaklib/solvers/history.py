@@ -1,7 +1,5 @@
 """The history of L-BFGS for many problems at once: `solvers.lbfgs` and `solvers.lbfgs_torch`."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,6 +5,7 @@ import torch
 from torch.func import vmap
 
 from leaklib import client, distances, models, solvers
+from leaklib.solvers import frequencies
 from leaklib.solvers.history import Pairs
 
 ALL = [solvers.lbfgs, solvers.lbfgs_torch, solvers.adam, solvers.sign_adam]
@@ -356,7 +357,7 @@ def test_safeguard_backs_off_from_a_cliff():
 
 @pytest.mark.parametrize(("n", "dtype"), [(3, torch.float64), (8, torch.float32)])
 def test_cosines_are_orthogonal_and_ordered(n, dtype):
-    T = _frequencies.cosines(n, torch.zeros(1, dtype=dtype))
+    T = frequencies.cosines(n, torch.zeros(1, dtype=dtype))
     torch.testing.assert_close(T @ T.mT, torch.eye(n, dtype=dtype), rtol=0, atol=1e-5)
     torch.testing.assert_close(T[0], torch.full((n,), n**-0.5, dtype=dtype))
     changes = (T[:, 1:].sign() != T[:, :-1].sign()).sum(1)
@@ -368,7 +369,7 @@ def test_picture_keeps_lengths(C):
     """T is orthogonal, so that with s = 1 the search by frequency would be that by pixels."""
     generator = torch.Generator().manual_seed(C)
     v = torch.randn(2, 2, C, 6, 5, generator=generator, dtype=torch.float64)
-    x = _frequencies.picture(v)
+    x = frequencies.picture(v)
     assert x.shape == v.shape
     torch.testing.assert_close(x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
 
@@ -376,7 +377,7 @@ def test_picture_keeps_lengths(C):
 def test_scales_fall_with_frequency_and_know_noise():
     flat = torch.full((1, 1, 3, 16, 16), 0.5, dtype=torch.float64)
     noise = torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
-    grey, noisy = (_frequencies.scales(start)[0, 0] for start in (flat, noise))
+    grey, noisy = (frequencies.scales(start)[0, 0] for start in (flat, noise))
     # s^2 = 1 / sqrt(1 + |f|^2) for brightness, and sqrt(0.09) = 0.3 of it for colours
     torch.testing.assert_close(grey[0, 3, 4] ** 2, torch.tensor(26**-0.5, dtype=torch.float64))
     torch.testing.assert_close(grey[1] ** 2, 0.3 * grey[0] ** 2)

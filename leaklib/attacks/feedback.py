@@ -1,0 +1,89 @@
+"""Feedback blending: an attack that learns from the last ones where to begin."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._errors import bad
+from ..labels import Labels
+from ..leak import Leak, some, stack
+from .attack import Attack
+from .search import Reconstruction
+
+__all__ = ["dlg_fb"]
+
+
+def dlg_fb(
+    model: nn.Module,
+    leaks: Leak | Sequence[Leak],
+    shape: Sequence[int],
+    *,
+    alpha: float = 0.5,
+    wave: int = 1,
+    attack: Attack,
+    success: Callable[[Reconstruction], Tensor] = lambda out: out.converged,
+    labels: Labels | None = None,
+    start: str | Tensor = "normal",
+    seed: int = 0,
+    **changes: Any,
+) -> Reconstruction:
+    """DLG with feedback blending: attack one leak after another, each from what the last ones gave.
+
+        m <- x^ after the first success,  m <- alpha m + (1 - alpha) x^ after each later one,
+
+    and the next attack starts at x' = m.  A failure leaves m as it was; until there is a success,
+    attacks begin at `start`: a name as in `dlg`, drawn anew for each leak, or images that broadcast
+    to (V, B, C, H, W).
+
+    leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many are
+    attacked at once; all of a wave start at the same m, and are blended in their order.
+    attack: which; `changes` of its fields go to it, and labels: class numbers (V, B), or None for
+    the attack's own.  success(out) (V,) says which attacks are blended: it sees what an attacker
+    sees, never the private image.  Returns the result of all V.
+    Raises ValueError for alpha outside [0, 1) and wave < 1, and as the attack does.
+    Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
+    counts a success by its objective).
+    """
+    if not 0 <= alpha < 1:
+        raise bad("alpha", alpha, "0 <= alpha < 1")
+    if not wave >= 1:
+        raise bad("wave", wave, "at least 1")
+    leaks = leaks if isinstance(leaks, Leak) else stack(leaks)
+    if leaks.victims is None:
+        raise bad("leaks", "one Leak", "several, or a stack of them")
+    labels = attack.labels if labels is None else labels
+    m, outs = None, []
+    for first in range(0, leaks.victims, wave):
+        rows = slice(first, first + wave)
+        begin = start[rows, None] if torch.is_tensor(start) and start.ndim > 4 else start
+        out = attack(
+            model,
+            some(leaks, rows),
+            shape,
+            labels=labels[rows] if torch.is_tensor(labels) and labels.ndim == 2 else labels,
+            start=begin if m is None else m,
+            seed=seed + first,
+            **changes,
+        )
+        for x in out.images[success(out)]:
+            # m <- alpha m + (1 - alpha) x^
+            m = x if m is None else alpha * m + (1 - alpha) * x
+        outs.append(out)
+    return _joined(outs)
+
+
+def _joined(outs: Sequence[Reconstruction]) -> Reconstruction:
+    """The results of several attacks, one after the other, as one of all their victims."""
+    T = max(out.trace.shape[1] for out in outs)
+    traces = [F.pad(out.trace, (0, T - out.trace.shape[1]), value=torch.nan) for out in outs]
+    counts = sorted({count for out in outs for count in out.snapshots})
+    whole = ("images", "labels", "objective", "converged", "evaluations")
+    return Reconstruction(
+        **{name: torch.cat([getattr(out, name) for out in outs]) for name in whole},
+        trace=torch.cat(traces),
+        # an attack that was over by then stands where it ended
+        snapshots={n: torch.cat([o.snapshots.get(n, o.images) for o in outs]) for n in counts},
+    )

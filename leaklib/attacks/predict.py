@@ -1,0 +1,93 @@
+"""What an attacker takes the client's steps to be: the word `predict` of an attack.
+
+`predict(g, leak, x', q, c)` returns the direction {name: tensor} that the guess of one problem
+would send: g is `client.gradient(model)`; `leak` what crossed the wire; x' (B, C, H, W) the images;
+q (B, classes) the labels' probabilities; c {name: (n,)} the other unknowns, whose names it tells in
+`unknowns`, with where each begins.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+
+from .._errors import bad
+from .._words import Word
+from ..client import Optimizer, check_training, local_training
+from ..leak import Leak, Tensors
+
+Gradient = Callable[..., Tensors]
+
+
+def single_step(g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
+    """As if the client had made one step, which is along g(W_t, x', y').
+
+    What every attack assumes unless it says otherwise, however many steps there were.
+    """
+    return g(leak.weights, x, q, leak.buffers)
+
+
+@dataclass(frozen=True, repr=False)
+class surrogate(Word):
+    """As if the client had made one step from somewhere on its way: along g(W~, x', y') at
+
+        W~ = (1 - alpha) W_t + alpha W_{t+1}
+
+    alpha: where its search begins; 0 is W_t and 1 is W_{t+1}.  Neither the learning rate nor the
+    number of steps has to be known.  Raises ValueError for an alpha that is not finite.
+    Source: Zhu, Yao & Blaschko 2023 (SME), published code.
+    """
+
+    alpha: float = 0.5
+    formula = r"g(\tilde W, x', y)"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.alpha):
+            raise bad("alpha", self.alpha, "a finite number, 0 at W_t and 1 at W_{t+1}")
+
+    @property
+    def unknowns(self) -> dict[str, float]:
+        return {"alpha": self.alpha}
+
+    def act(self, g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
+        W, after = leak.weights, leak.update
+        # W~ = (1 - alpha) W_t + alpha W_{t+1}
+        between = {name: W[name] + c["alpha"] * (after[name] - W[name]) for name in W}
+        return g(between, x, q, leak.buffers)
+
+
+@dataclass(frozen=True, repr=False)
+class simulated(Word):
+    """Run the client's own steps on the guess, and differentiate through all of them.
+
+        W_0 = W_t;  W_{j+1} = the client's step from W_j on (x', y');  the direction is W_t - W_T
+
+    The settings are those of `client.share_weights`, as are the errors, and have to be known.  With
+    mini-batches the guess is cut in its own order: in one epoch that is no loss, for a guess has no
+    order, but its labels then have to come in the client's; in later ones it is, for the client
+    reshuffles.  Time and memory grow with the number of steps.
+    Source: Geiping et al. 2020 and Dimitrov et al. 2022, published code.
+    """
+
+    lr: float
+    steps: int = 1
+    epochs: int | None = None
+    batch_size: int | None = None
+    optimizer: Optimizer = "sgd"
+    formula = r"W_t - W_T(x', y)"
+
+    def __post_init__(self) -> None:
+        numbers = dict(lr=self.lr, steps=self.steps, epochs=self.epochs, batch_size=self.batch_size)
+        check_training(self.optimizer, **numbers)
+
+    def act(self, g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
+        W, size = leak.weights, min(self.batch_size or len(x), len(x))
+        batches = torch.arange(len(x)).split(size)
+        count = self.steps if self.epochs is None else self.epochs * len(batches)
+        step = lambda W, rows: g(W, x[rows], q[rows], leak.buffers)  # noqa: E731
+        queue = islice(cycle(batches), count)
+        W_T = local_training(step, W, queue, lr=self.lr, optimizer=self.optimizer)
+        return {name: W[name] - W_T[name] for name in W}

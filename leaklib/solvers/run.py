@@ -1,0 +1,130 @@
+"""The bookkeeping of many problems at once, whatever steps they take."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .._errors import bad
+
+Points = Tensor | tuple[Tensor, ...]
+Objective = Callable[[Points, Tensor], Tensor]
+
+
+class Solution(NamedTuple):
+    """What a solver returns for P problems.
+
+    z           (P, ...) the best iterate of each problem by its objective, always finite; what
+                the start was, a tensor or a tuple
+    value       (P,) the objective there
+    trace       (P, T) the objective at each evaluation, NaN once a problem has left
+    evaluations (P,) how often each problem's objective was evaluated
+    snapshots   {number of evaluations: (P, ...) where every problem stood then}, at 1, 2, 5, 10, …
+    """
+
+    z: Points
+    value: Tensor
+    trace: Tensor
+    evaluations: Tensor
+    snapshots: dict[int, Points]
+
+
+class Run:
+    """The bookkeeping of a batch of problems: who is active, the best iterate, the trace."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        z: Points,
+        steps: int,
+        tolerance: Tensor | float,
+        progress: bool,
+    ):
+        parts = z if isinstance(z, tuple) else (z,)
+        P = len(parts[0])
+        if P == 0:
+            raise bad("z", "no problem", "z of shape (P, ...) with P > 0")
+        if not steps > 0:
+            raise bad("steps", steps, "a positive number")
+        self.objective, self.like, self.steps = objective, z, steps
+        self.start = torch.cat([part.detach().flatten(1) for part in parts], 1)  # (P, n)
+        self.tolerance = torch.as_tensor(tolerance).to(self.start).expand(P)
+        self.active = torch.arange(P, device=self.start.device)
+        self.now, self.best = self.start.clone(), self.start.clone()
+        self.value = self.start.new_full((P,), float("inf"))
+        self.evaluations = torch.zeros_like(self.active)
+        self.trace, self.snapshots, self.count = [], {}, 0
+        self.bar = tqdm(total=steps, disable=not progress, desc=f"{P} problems")
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (A,) and gradients (A, n) of the active problems at x (A, n)."""
+        x = x.detach().requires_grad_()
+        values = self.objective(self._points(x), self.active)
+        (g,) = torch.autograd.grad(values.sum(), x)
+        self._record(x.detach(), values.detach())
+        return values.detach(), g
+
+    def solved(self, values: Tensor) -> Tensor:
+        return values <= self.tolerance[self.active]
+
+    def leave(self, done: Tensor) -> Tensor:
+        """Take the problems marked `done` (A,) out of the batch; returns the rows that stay.
+
+        The last ones move into the gaps, so that few rows of the history have to be moved.
+        """
+        count = int((~done).sum())
+        rows = torch.arange(count, device=done.device)
+        rows[done[:count]] = count + (~done[count:]).nonzero()[:, 0]
+        if count < len(done):
+            self.active = self.active[rows]
+            self.bar.set_postfix(active=count)
+        return rows
+
+    def pictures(self) -> Tensor:
+        """Which of a problem's numbers (n,) are pixels: those of parts (P, B, C, H, W)."""
+        parts = self.like if isinstance(self.like, tuple) else (self.like,)
+        sizes = torch.tensor([part[0].numel() for part in parts])
+        inside = torch.tensor([part.ndim == 5 for part in parts])
+        return inside.repeat_interleave(sizes).to(self.start.device)
+
+    def goes_on(self) -> bool:
+        return self.count < self.steps and len(self.active) > 0
+
+    def solution(self) -> Solution:
+        self.bar.close()
+        return Solution(
+            self._points(self.best),
+            self.value,
+            torch.stack(self.trace, dim=1),
+            self.evaluations,
+            {count: self._points(flat) for count, flat in self.snapshots.items()},
+        )
+
+    def _points(self, flat: Tensor) -> Points:
+        """The rows (A, n) in the shapes of z, for A problems."""
+        shaped = lambda flat, like: flat.reshape(len(flat), *like.shape[1:])  # noqa: E731
+        if not isinstance(self.like, tuple):
+            return shaped(flat, self.like)
+        sizes = [like[0].numel() for like in self.like]
+        return on_parts(shaped, flat.split(sizes, 1), self.like)
+
+    def _record(self, x: Tensor, values: Tensor) -> None:
+        self.count += 1
+        self.evaluations[self.active] += 1
+        self.now[self.active] = x
+        row = torch.full_like(self.value, float("nan"))
+        row[self.active] = values
+        self.trace.append(row)
+        better = values < self.value[self.active]
+        self.best[self.active[better]] = x[better]
+        self.value[self.active[better]] = values[better]
+        if str(self.count).rstrip("0") in ("1", "2", "5"):
+            self.snapshots[self.count] = self.now.clone()
+        self.bar.update()
+
+
+def on_parts(fn: Callable[..., Tensor], *points: Points) -> Points:
+    """fn of the tensors, or of the tensors of the tuples place by place."""
+    return tuple(map(fn, *points)) if isinstance(points[0], tuple) else fn(*points)
