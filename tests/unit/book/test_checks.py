@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binomtest, norm
 from torch.func import grad, jacrev
 
-from leaklib import attacks, data, labels, metrics
+from leaklib import attacks, client, data, labels, metrics
 from leaklib.book import checks
 
 NOTEBOOKS = sorted((Path(__file__).parents[3] / "notebooks").glob("*.ipynb"))
