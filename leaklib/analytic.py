@@ -1,5 +1,6 @@
 """Closed forms: what a gradient gives away with no optimisation at all."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,9 +44,28 @@ class Equations(NamedTuple):
     repeated: int
     cause: str | None
 
+    @property
+    def equations(self) -> int:
+        """All equations: outputs + weights."""
+        return self.outputs + self.weights
+
+    @property
+    def differ(self) -> int:
+        """The equations that differ: those that are not repeated."""
+        return self.equations - self.repeated
+
+    def __str__(self) -> str:
+        """One line: the layer, what is counted, and what stops the recursion here."""
+        name = f"{self.layer} ({self.kind})" if self.layer else f"the network ({self.kind})"
+        counted = (
+            f"{self.unknowns:,} unknowns, {self.equations:,} equations, {self.repeated:,} repeated"
+        )
+        told = (counted if self.unknowns else None, self.cause)
+        return f"{name}: {'; '.join(filter(None, told))}"
+
 
 class Plan(NamedTuple):
-    """The systems between a gradient and its image; shows itself as a table.
+    """The systems between a gradient and its image; prints as a line each, and the verdict.
 
     steps  in the order of solving, from the last layer to the first
     cause  what stops the recursion first, by the layer's name; None where nothing does
@@ -54,30 +74,18 @@ class Plan(NamedTuple):
     steps: tuple[Equations, ...]
     cause: str | None
 
-    def table(self) -> Table:
-        """The steps, with the verdict as the caption."""
-        rows = []
-        for step in self.steps:
-            sent = (step.outputs, step.weights)
-            counts = (step.unknowns, sum(sent), *sent, step.repeated)
-            cells = [f"{n:,}" if step.unknowns else "–" for n in counts]
-            name = f"`{step.layer}`" if step.layer else "the network"
-            rows.append([name, step.kind, *cells, step.cause or "enough"])
-        counted = ["unknowns", "equations", "of outputs", "of weights", "repeated"]
+    @property
+    def verdict(self) -> str:
+        """A sentence: what stops the recursion, or the size of its largest matrix."""
+        if self.cause:
+            return f"Stops: {self.cause}."
         n = max((step.unknowns for step in self.steps if step.outputs), default=0)
         matrix = f"; the largest matrix takes {8 * n**2 / 1e9:.2g} GB" if n else ""
-        solved = f"Each layer's input can be solved for, from the last layer to the first{matrix}."
-        return Table(
-            ["layer", "", *counted, "verdict"],
-            rows,
-            caption=f"Stops: {self.cause}." if self.cause else solved,
-        )
+        return f"Each layer's input can be solved for, from the last layer to the first{matrix}."
 
     def __repr__(self) -> str:
-        return repr(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
+        lines = [*map(str, self.steps), self.verdict]
+        return "\n".join(textwrap.fill(line, 71, subsequent_indent="    ") for line in lines)
 
 
 class Inversion(NamedTuple):
@@ -205,13 +213,12 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
 
 def _told(step: Equations) -> str:
     told = f"{step.kind} {step.layer!r} {step.cause}" if step.layer else f"{step.kind} {step.cause}"
-    equations = step.outputs + step.weights
-    if step.unknowns <= equations - step.repeated:  # it is something else
+    if step.unknowns <= step.differ:  # it is something else
         return told
     return (
-        f"{told}: {step.unknowns:,} unknowns against {equations:,} equations, {step.outputs:,} of "
-        f"its outputs and {step.weights:,} of its weights, of which {step.repeated:,} follow from "
-        "the others"
+        f"{told}: {step.unknowns:,} unknowns against {step.equations:,} equations, "
+        f"{step.outputs:,} of its outputs and {step.weights:,} of its weights, "
+        f"of which {step.repeated:,} follow from the others"
     )
 
 

@@ -104,8 +104,7 @@ def save(path, notebook):
 def with_setup(notebook):
     """The notebook with the book's own setup cell after its title, before Otter's."""
     missing = 'not all(map(importlib.util.find_spec, ("leaklib", "otter")))'
-    config = (ROOT / "_config.yml").read_text("utf-8")
-    cell = setup_cell.setup_cell(config, "coursework", missing)
+    cell = setup_cell.setup_cell(ROOT, "coursework", missing)
     source = "".join(cell["source"])
     setup = nbformat.v4.new_code_cell(source, id="setup", metadata=cell["metadata"])
     otter = [c for c in notebook.cells if "otter.Notebook(" in c.source]

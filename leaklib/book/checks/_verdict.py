@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from ...random import generator
+
 
 class Unanswered(Exception):
-    """A blank that nobody has filled in yet."""
+    """A blank that the reader has not filled in yet."""
 
 
 class Verdict:
-    """What a check found: true when the answer is right; `message` says what is wrong.
+    """What a check found: true when the answer is right; otherwise `message` says what is wrong.
 
-    right is None where there is no answer yet.
+    `right` is None where there is no answer yet.
     """
 
     def __init__(self, number: str, right: bool | None, message: str):
@@ -30,7 +32,7 @@ class Verdict:
 
 
 def check(number: str, faults: Callable[[], Iterator[str]]) -> Verdict:
-    """The first fault that an answer has, or that it has none."""
+    """A verdict that tells the first fault of an answer, or that it has none."""
     try:
         fault = next(faults(), None)
     except Unanswered:
@@ -41,6 +43,7 @@ def check(number: str, faults: Callable[[], Iterator[str]]) -> Verdict:
 
 
 def call(answer: Callable, *args: object) -> object:
+    """What the reader's function answers; raises `Unanswered` for a blank."""
     result = answer(*args)
     if result is None or result is ...:
         raise Unanswered
@@ -48,9 +51,19 @@ def call(answer: Callable, *args: object) -> object:
 
 
 def tensor(answer: Callable, *args: object) -> Tensor:
+    """What it answers as a tensor, numbers with a point in double precision."""
     result = torch.as_tensor(call(answer, *args))
     return result.double() if result.is_floating_point() else result
 
 
+def close(found: object, other: object, **tolerance: float) -> bool:
+    """Whether two tensors agree up to rounding, or two dictionaries in every name of the other."""
+    if isinstance(other, Mapping):
+        return all(close(found[name], t, **tolerance) for name, t in other.items())
+    found, other = (torch.as_tensor(t).double() for t in (found, other))
+    return torch.allclose(found, other, **tolerance)
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    """Normal numbers of a test case; each seed gives others."""
+    return torch.randn(*shape, generator=generator(seed, "data"), dtype=torch.float64)

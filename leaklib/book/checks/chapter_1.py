@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
 from ... import client, models
-from ...leak import Leak
+from ...leak import Leak, Tensors
 from ._verdict import Verdict, call, check, random
 
 
 def exercise_1_1(
-    average: Callable[[list[dict[str, Tensor]], list[int]], dict[str, Tensor]],
+    average: Callable[[list[Tensors], list[int]], Tensors],
 ) -> Verdict:
     """average(updates, sizes) -> the mean of the updates, weighted by the clients' sizes."""
 
@@ -34,7 +33,7 @@ def exercise_1_1(
     return check("1.1", faults)
 
 
-def exercise_1_2(gradient_of: Callable[[Leak, float], dict[str, Tensor]]) -> Verdict:
+def exercise_1_2(gradient_of: Callable[[Leak, float], Tensors]) -> Verdict:
     """gradient_of(leak, lr) -> the gradient behind one local step of SGD."""
 
     def faults() -> Iterator[str]:

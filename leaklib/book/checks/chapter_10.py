@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ._verdict import Verdict, check, random, tensor
-
-Tensors = dict[str, Tensor]
+from ...leak import Tensors
+from ._verdict import Verdict, check, close, random, tensor
 
 
 def _message(seed: int) -> Tensors:
@@ -27,7 +27,7 @@ def exercise_10_1(n: Callable[[Tensors], Tensor]) -> Verdict:
         G = _message(0)
         found = tensor(n, G)
         norms = torch.stack([t.norm() for t in G.values()])
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "n is one number for all tensors."
         if same(_flat(G).norm()):
@@ -56,7 +56,7 @@ def exercise_10_2(distance: Callable[[Tensors, Tensors], Tensor]) -> Verdict:
         right = apart(over(g, mean(g)), over(D, mean(D)))
         whole = apart(over(g, _flat(g).norm()), over(D, _flat(D).norm()))
         each = sum((g[n] / g[n].norm() - D[n] / D[n].norm()).square().sum() for n in g)
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "the distance is one number."
         if same(apart(over(g, mean(g)), D)) or same(apart(g, over(D, mean(D)))):
@@ -78,7 +78,7 @@ def exercise_10_2(distance: Callable[[Tensors, Tensors], Tensor]) -> Verdict:
 
 
 def exercise_10_3(smallest_rate: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
-    """smallest_rate(w, g) -> the learning rate above which w - lr g is another float32 than w."""
+    """smallest_rate(w, g) -> the learning rate above which w - lr g differs from w in float32."""
 
     def faults() -> Iterator[str]:
         w = torch.tensor([0.3, -0.4, 0.47, 0.5])
@@ -87,7 +87,7 @@ def exercise_10_3(smallest_rate: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
         towards = torch.nextafter(w, -g.sign() * torch.inf)
         right = ((towards - w).abs() / 2 / g.abs()).double()
         eps = torch.finfo(torch.float32).eps
-        same = lambda other: bool(torch.allclose(found, other.double(), rtol=1e-3))  # noqa: E731
+        same = partial(close, found, rtol=1e-3)
         if found.shape != w.shape:
             yield "one rate for each weight: the result has the shape of w."
         if (found < 0).any():

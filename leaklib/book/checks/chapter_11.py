@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ...leak import Tensors
-from ._verdict import Verdict, call, check, random, tensor
+from ._verdict import Verdict, call, check, close, random, tensor
 
 
 def exercise_11_1(
@@ -38,7 +39,7 @@ def exercise_11_1(
         found = call(epoch, g, W, batches, lr)
         if not isinstance(found, dict) or set(found) != set(first):
             yield "return a dictionary of weights with the names of W."
-        same = lambda other: all(torch.allclose(found[n], other[n]) for n in first)  # noqa: E731
+        same = partial(close, found)
         right = walk(first, lr, 0.0)
         if same({n: first[n] - right[n] for n in first}):
             yield "this is how far the weights have moved; return the weights."
@@ -51,7 +52,7 @@ def exercise_11_1(
         if same({n: first[n] - lr * d for n, d in g(first, batches[0]).items()}):
             yield "only one step: there is one for each batch."
         if not same(right):
-            yield "the weights after the three batches of the test case are others."
+            yield "these are not the weights after the three batches of the test case."
         if any(not torch.equal(W[n], first[n]) for n in first):
             yield "W_t was overwritten: make new tensors, for the attacker needs both ends."
 
@@ -69,7 +70,7 @@ def exercise_11_2(surrogate: Callable[[Tensors, Tensors, float], Tensors]) -> Ve
         if not isinstance(found, dict) or set(found) != set(before):
             yield "return a dictionary of weights with the names of W."
         mixed = lambda a, b: {n: a * before[n] + b * after[n] for n in before}  # noqa: E731
-        same = lambda other: all(torch.allclose(found[n], other[n]) for n in before)  # noqa: E731
+        same = partial(close, found)
         if same(mixed(alpha, 1 - alpha)):
             yield "the ends are swapped: alpha = 0 is W_t, where the client began."
         if same(mixed(1 + alpha, -alpha)):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
-from ._verdict import Verdict, call, check, random, tensor
-
-Tensors = dict[str, Tensor]
+from ...leak import Tensors
+from ._verdict import Verdict, call, check, close, random, tensor
 
 
 def exercise_12_1(surprise: Callable[..., Tensor]) -> Verdict:
@@ -24,7 +23,7 @@ def exercise_12_1(surprise: Callable[..., Tensor]) -> Verdict:
         apart = sum((g[name] - h[name]).square().sum() for name in g)
         down, right = (x.diff(dim=d).abs().sum() for d in (-2, -1))
         fit, rough = apart / (2 * sigma**2), (down + right) / scale
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "the surprise is one number."
         if same(-fit - rough):
@@ -66,7 +65,7 @@ def exercise_12_2(clip_each: Callable[[Tensors, float], Tensors]) -> Verdict:
         right = summed((C / norms).clamp(max=1))
         if any(found[name].shape != t.shape for name, t in right.items()):
             yield "sum over the images: the first axis is gone."
-        same = lambda other: all(torch.allclose(found[n].double(), other[n]) for n in right)  # noqa: E731
+        same = partial(close, found)
         whole = summed(torch.ones_like(norms))
         length = sum(t.square().sum() for t in whole.values()).sqrt()
         if same(whole):
@@ -84,7 +83,7 @@ def exercise_12_2(clip_each: Callable[[Tensors, float], Tensors]) -> Verdict:
         if same({name: t / len(norms) for name, t in right.items()}):
             yield "this is the mean; the noise is added to the sum."
         if not same(right):
-            yield "the sum of the test case is another one."
+            yield "this is not the sum of the test case."
 
     return check("12.2", faults)
 
@@ -93,11 +92,13 @@ def exercise_12_3(noise_against: Callable[[float, float, int], float]) -> Verdic
     """noise_against(prior, share, steps) -> the least noise that holds every attack below share."""
 
     def faults() -> Iterator[str]:
+        from scipy.stats import norm
+
         prior, share, steps = 0.01, 0.05, 9
         found = tensor(noise_against, prior, share, steps)
         gap = float(norm.ppf(share) - norm.ppf(prior))
         right = math.sqrt(steps) / gap
-        same = lambda other: bool(torch.isclose(found, found.new_tensor(other)))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "the noise is one number."
         if same(-right):

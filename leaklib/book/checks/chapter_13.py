@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ...leak import Leak
-from ._verdict import Verdict, call, check, random
-
-Tensors = dict[str, Tensor]
+from ...leak import Leak, Tensors
+from ._verdict import Verdict, call, check, close, random
 
 
 def _pruned() -> tuple[Tensors, Leak]:
@@ -29,10 +28,6 @@ def _fits(found: object, wanted: Tensors) -> bool:
     )
 
 
-def _same(found: Tensors, other: Tensors) -> bool:
-    return all(torch.allclose(torch.as_tensor(found[n]).double(), t) for n, t in other.items())
-
-
 def exercise_13_1(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
     """defend(gradient, leak) -> the gradient with zeros where nothing was sent."""
 
@@ -40,19 +35,20 @@ def exercise_13_1(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
         g, leak = _pruned()
         h = leak.direction
         found = call(defend, g, leak)
+        same = partial(close, found)
         if not _fits(found, g):
             yield "return a dictionary with the gradient's names and shapes: zeros, no holes."
-        if _same(found, g):
+        if same(g):
             yield "nothing is left out: this is the attacker who does not know of the defence."
-        if _same(found, h):
+        if same(h):
             yield "this returns the message; then every guess fits. Keep the guess's own numbers."
-        if _same(found, {n: torch.where(h[n] > 0, g[n], 0.0) for n in g}):
+        if same({n: torch.where(h[n] > 0, g[n], 0.0) for n in g}):
             yield "negative entries were sent too: the test is h != 0."
-        if _same(found, {n: g[n] * h[n] for n in g}):
+        if same({n: g[n] * h[n] for n in g}):
             yield "multiply by the mask h != 0, not by h itself."
-        if _same(found, {n: torch.where(h[n] == 0, g[n], 0.0) for n in g}):
+        if same({n: torch.where(h[n] == 0, g[n], 0.0) for n in g}):
             yield "these are the entries that were not sent."
-        if not _same(found, {n: torch.where(h[n] != 0, g[n], 0.0) for n in g}):
+        if not same({n: torch.where(h[n] != 0, g[n], 0.0) for n in g}):
             yield "an entry is the guess's where h != 0, and zero elsewhere."
 
     return check("13.1", faults)
@@ -64,7 +60,7 @@ def exercise_13_2(cell: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> Verdi
     def faults() -> Iterator[str]:
         bits, h = 4, torch.tensor([[0.7, -0.1], [0.0, 0.3]], dtype=torch.float64)
         low, high = (torch.as_tensor(end).double() for end in call(cell, h, bits))
-        same = lambda delta: bool(torch.allclose(high - low, torch.tensor(delta).double()))  # noqa: E731
+        same = partial(close, high - low)
         if low.shape != h.shape or high.shape != h.shape:
             yield "low and high have the shape of h: one cell for each entry."
         if (low > high).any():
@@ -85,12 +81,13 @@ def exercise_13_2(cell: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> Verdi
 
 
 def exercise_13_3(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
-    """defend(gradient, leak) -> sent entries as they are, of the others what is above the bound."""
+    """defend(gradient, leak) -> sent entries as they are, of each other what exceeds the bound."""
 
     def faults() -> Iterator[str]:
         g, leak = _pruned()
         h = leak.direction
         found = call(defend, g, leak)
+        same = partial(close, found)
         if not _fits(found, g):
             yield "return a dictionary with the gradient's names and shapes: zeros, no holes."
 
@@ -101,17 +98,17 @@ def exercise_13_3(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
         least = {n: t[t != 0].abs().min() for n, t in h.items()}
         flat = torch.cat([t.flatten() for t in h.values()]).abs()
         right = beyond(least.get)
-        if _same(found, {n: torch.where(h[n] != 0, g[n], 0.0) for n in g}):
+        if same({n: torch.where(h[n] != 0, g[n], 0.0) for n in g}):
             yield "this leaves the dropped entries out; the bound on them is not used."
-        if _same(found, beyond(lambda n: flat[flat > 0].min())):
+        if same(beyond(lambda n: flat[flat > 0].min())):
             yield "each tensor was pruned for itself, and has a bound of its own."
-        if _same(found, beyond(lambda n: h[n].abs().max())):
+        if same(beyond(lambda n: h[n].abs().max())):
             yield "the bound is the smallest entry that was sent, not the largest."
-        if _same(found, beyond(lambda n: h[n].abs().min())):
+        if same(beyond(lambda n: h[n].abs().min())):
             yield "nothing is taken away; is t zero? The smallest is among the entries that came."
-        if _same(found, {n: right[n].abs() * (h[n] == 0) + g[n] * (h[n] != 0) for n in g}):
+        if same({n: right[n].abs() * (h[n] == 0) + g[n] * (h[n] != 0) for n in g}):
             yield "the sign is lost: an entry below -t is g + t, a negative number."
-        if not _same(found, right):
+        if not same(right):
             yield "sent entries stay; a dropped one is g - t above t, g + t below -t, else zero."
 
     return check("13.3", faults)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ._verdict import Verdict, call, check, random, tensor
-
-Tensors = dict[str, Tensor]
+from ...leak import Tensors
+from ...random import generator
+from ._verdict import Verdict, call, check, close, random, tensor
 
 
 def _gradient(seed: int) -> Tensors:
@@ -18,7 +19,7 @@ def _gradient(seed: int) -> Tensors:
 
 
 def _masked(g: Tensors, seed: int, p: float) -> Tensors:
-    draw = torch.Generator().manual_seed(seed)
+    draw = generator(seed, "mask")
     return {name: d * (torch.rand(d.shape, generator=draw) >= p) for name, d in g.items()}
 
 
@@ -34,7 +35,7 @@ def exercise_14_1(distance: Callable[[Tensors, Tensors], Tensor]) -> Verdict:
         )
         right = over(lambda n: h[n] != 0)
         sent = sum(int((t != 0).sum()) for t in h.values())
-        same = lambda other: bool(torch.allclose(found, other.double()))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "the distance is one number for all tensors."
         if same(over(lambda n: 1)):
@@ -65,18 +66,16 @@ def exercise_14_2(union: Callable[[list[Tensors]], Tensors]) -> Verdict:
             yield "return a dictionary {name: tensor} with the names of the messages."
         seen = {n: torch.stack([m[n] != 0 for m in kept]) for n in g}
         added = {n: sum(m[n] for m in kept) for n in g}
-        same = lambda other: all(  # noqa: E731
-            torch.allclose(found[n].double(), other(n)) for n in g
-        )
-        if same(lambda n: added[n]):
+        same = partial(close, found)
+        if same(added):
             yield "an entry that came twice was added twice."
-        if same(lambda n: added[n] / len(kept)):
-            yield "the zeros of the rounds that hid an entry are no values: leave them out."
-        if same(lambda n: kept[0][n]) or same(lambda n: kept[-1][n]):
+        if same({n: t / len(kept) for n, t in added.items()}):
+            yield "a zero says that an entry was hidden, not that it is 0: leave it out."
+        if same(kept[0]) or same(kept[-1]):
             yield "this is one message; the others show more."
-        if same(lambda n: g[n] * seen[n].all(0)):
+        if same({n: g[n] * seen[n].all(0) for n in g}):
             yield "one round is enough: these entries were sent in every round."
-        if not same(lambda n: g[n] * seen[n].any(0)):
+        if not same({n: g[n] * seen[n].any(0) for n in g}):
             yield "not every entry that was sent has its value, or one that was hidden has one."
         if any(not torch.equal(m[n], k[n]) for m, k in zip(messages, kept, strict=True) for n in g):
             yield "the messages themselves were changed; work on a copy."
@@ -91,7 +90,7 @@ def exercise_14_3(rounds_needed: Callable[[float, float], float]) -> Verdict:
         cases = [(0.5, 0.9), (0.9, 0.5), (0.98, 0.3), (0.3, 0.99), (0.9, 0.05)]
         found = [float(call(rounds_needed, p, s)) for p, s in cases]
         exact = [math.log(1 - s) / math.log(p) for p, s in cases]
-        same = lambda other: all(math.isclose(a, b) for a, b in zip(found, other))  # noqa: E731
+        same = partial(close, found)
         if same(exact):
             yield "a number of rounds is whole: round up."
         if same([math.floor(r) for r in exact]):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from ...keylock import EPS
-from ._verdict import Verdict, call, check, random, tensor
+from ._verdict import Verdict, call, check, close, random, tensor
 
 
 def exercise_15_1(lock: Callable[..., Tensor]) -> Verdict:
@@ -17,7 +17,7 @@ def exercise_15_1(lock: Callable[..., Tensor]) -> Verdict:
 
     def faults() -> Iterator[str]:
         z = 2 * random(2, 4, 3, 3) + 1
-        k = random(6, seed=1)
+        k = random(6, seed=9)
         A, a, B, b = (
             random(4, 6, seed=2),
             random(4, seed=3),
@@ -36,7 +36,7 @@ def exercise_15_1(lock: Callable[..., Tensor]) -> Verdict:
         if found.shape != z.shape:
             yield "y has the shape of z, (N, O, H, W): gamma and beta are (O, 1, 1) beside it."
             return
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         bare = A @ k + a, B @ k + b
         gamma, beta = bare[0].relu(), bare[1].relu()
         if same(scaled(normal(), *bare)):
@@ -102,7 +102,7 @@ def exercise_15_3(true_psnr: Callable[[float], float]) -> Verdict:
         found = float(tensor(true_psnr, published))
         rmse = 255**2 / 10 ** (published / 10)
         right = 20 * math.log10(255 / rmse)
-        same = lambda other: math.isclose(found, other, rel_tol=1e-4)  # noqa: E731
+        same = partial(math.isclose, found, rel_tol=1e-4)
         if same(published):
             yield "this is what was published: the error is its square root still."
         if same(rmse):

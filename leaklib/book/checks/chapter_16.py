@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ...leak import Leak
-from ._verdict import Verdict, call, check, random, tensor
+from ...leak import Leak, Tensors
+from ._verdict import Verdict, call, check, close, random, tensor
 
-Tensors = dict[str, Tensor]
 VERDICTS = ("recovered", "not tried", "search on", "hidden")
 
 
@@ -36,18 +36,16 @@ def exercise_16_1(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
             yield "the gradient itself was changed; return new tensors."
         every = torch.cat([d.flatten() for d in before.values()])
         level = every.abs().median()
-        same = lambda other: all(  # noqa: E731
-            torch.allclose(found[n].double(), other(n)) for n in before
-        )
-        if same(lambda n: before[n]):
+        same = partial(close, found)
+        if same(before):
             yield "nothing was left out: the noise has filled the zeros of the message."
-        if same(lambda n: before[n] - _largest(before[n])):
+        if same({n: d - _largest(d) for n, d in before.items()}):
             yield "these are the small entries, which the client drops."
-        if same(lambda n: before[n] * (before[n].abs() > level)):
+        if same({n: d * (d.abs() > level) for n, d in before.items()}):
             yield "the client drops half of each tensor, not of all entries together."
-        if same(lambda n: _largest(before[n], by=h[n])):
+        if same({n: _largest(d, by=h[n]) for n, d in before.items()}):
             yield "the likelihood compares h with what your own gradient would become: prune that."
-        if not same(lambda n: _largest(before[n])):
+        if not same({n: _largest(d) for n, d in before.items()}):
             yield "this is not the larger half of each tensor, with zeros for the rest."
 
     return check("16.1", faults)
@@ -71,7 +69,7 @@ def exercise_16_2(
         right = -cells(delta / 2).log().sum()
         square = (g - h).square().sum() / (2 * sigma**2)
         normal = torch.distributions.Normal(g, sigma).log_prob(h).sum()
-        same = lambda other: bool(torch.allclose(found, other, rtol=1e-5))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "add up over all entries: the result is one number."
         if same(-right):
@@ -94,7 +92,7 @@ def exercise_16_3(verdict: Callable[[bool, float, float, float], str]) -> Verdic
     """(knows, mse, found, private) -> what follows, one of `VERDICTS`."""
 
     def faults() -> Iterator[str]:
-        said = lambda *case: call(verdict, *case)  # noqa: E731
+        said = partial(call, verdict)
         cases = [(True, 1e-4, 2.0, 1.0), (False, 0.2, 1.0, 9.0), (True, 0.2, 1.0, 9.0)]
         if any(said(*case) not in VERDICTS for case in cases):
             yield f"answer with one of {', '.join(map(repr, VERDICTS))}."
@@ -103,7 +101,7 @@ def exercise_16_3(verdict: Callable[[bool, float, float, float], str]) -> Verdic
         if said(True, 0.2, 1e-6, 0.0) == "recovered":
             yield "a small objective is no image: success is the MSE against the private one."
         if said(*cases[1]) != "not tried" or said(False, 0.2, 9.0, 1.0) != "not tried":
-            yield "who fails without knowing the defence has said nothing about it."
+            yield "failing without knowing the defence proves nothing about it."
         if said(True, 0.2, 9.0, 1.0) != "search on" or said(True, 0.2, 1e-6, 0.0) != "search on":
             yield "the private image has the better objective: the search has missed it."
         if said(*cases[2]) != "hidden":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ...random import generator
 from ._verdict import Verdict, call, check, tensor
 
 Points = dict[str, tuple[float, float]]
@@ -37,7 +39,7 @@ def exercise_17_1(front: Callable[[Points], list[str]]) -> Verdict:
         if found >= right and found & {"a", "d"}:
             yield "a and d are dominated: as good in one number and worse in the other."
         if found == {"a", "b"}:
-            yield "this keeps much leakage: less of it is better."
+            yield "this keeps the points that leak most: less leakage is better."
         if found <= {"b", "e"}:
             yield "the front is more than its ends."
         if found != right:
@@ -51,7 +53,7 @@ def exercise_17_2(noise_for: Callable[[Callable[[float], float], float], float])
 
     def faults() -> Iterator[str]:
         for scale, budget in ((4.0, 0.5), (30.0, 8.0)):
-            # as that of many steps: falls with the noise, steeply where there is little
+            # like that of many steps, it falls with the noise, and steeply where there is little
             epsilon = lambda noise: scale / noise + scale / noise**2  # noqa: E731, B023
             noise = float(tensor(noise_for, epsilon, budget))
             right = (scale + math.sqrt(scale**2 + 4 * scale * budget)) / (2 * budget)
@@ -77,7 +79,7 @@ def exercise_17_3(
 
     def faults() -> Iterator[str]:
         n, gone = 5, 2
-        draw = torch.Generator().manual_seed(0)
+        draw = generator(0, "data")
         secrets = {
             (k, j): torch.randint(-(2**40), 2**40, (3,), generator=draw)
             for k in range(n)
@@ -101,7 +103,7 @@ def exercise_17_3(
             found = found.double()
         right = sum(own[k] for k in range(n) if k != gone).double()
         rest = sum(sign(k, gone) * pair(k, gone) for k in range(n) if k != gone).double()
-        same = lambda other: bool(torch.equal(found, other))  # noqa: E731
+        same = partial(torch.equal, found)
         if not isinstance(found, Tensor) or found.shape != right.shape:
             yield "the sum is one tensor, of the shape of an upload."
         if same(right + rest):
@@ -109,8 +111,8 @@ def exercise_17_3(
         if same(right + 2 * rest):
             yield "the sign: what was added has to be taken off."
         if any(gone not in (k, j) for k, j in asked):
-            yield "ask only for secrets of the client that is gone: others unmask the living."
+            yield "ask for secrets of the client that is gone alone: others unmask those who stay."
         if not same(right):
-            yield "the sum of the test case is another one."
+            yield "this is not the sum of the test case."
 
     return check("17.3", faults)

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...leak import Tensors
+from ...random import generator
 from ._verdict import Verdict, check, random, tensor
 
 
-def exercise_4_1(distance: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]) -> Verdict:
+def exercise_4_1(distance: Callable[[Tensors, Tensors], Tensor]) -> Verdict:
     """distance(g, G) -> sum over parameters of the squared norms of the differences."""
 
     def faults() -> Iterator[str]:
@@ -38,7 +40,7 @@ def exercise_4_2(has_exploded: Callable[[Tensor], Tensor]) -> Verdict:
     """has_exploded(images) -> which guesses were thrown away."""
 
     def faults() -> Iterator[str]:
-        images = torch.rand(4, 1, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+        images = torch.rand(4, 1, 1, 5, 5, generator=generator(0, "data"))
         images[1] *= 1e6
         images[2, 0, 0, 0, 0] = float("nan")
         images[3] = 1.5 * images[3] - 0.2  # a good guess may leave [0, 1] a little

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from ... import attacks, client, data, labels, metrics, models
@@ -58,6 +57,8 @@ def exercise_5_3(mcnemar: Callable[[Tensor, Tensor], float]) -> Verdict:
     """mcnemar(a, b) -> the exact two-sided p-value."""
 
     def faults() -> Iterator[str]:
+        from scipy.stats import binomtest
+
         both, only_a, only_b = torch.tensor([True] * 9), torch.tensor([True] * 6), 2
         a = torch.cat([both, only_a, torch.tensor([False] * only_b)])
         b = torch.cat([both, ~only_a, torch.tensor([True] * only_b)])

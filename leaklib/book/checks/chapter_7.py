@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ._verdict import Verdict, check, random, tensor
+from ...leak import Tensors
+from ._verdict import Verdict, check, close, random, tensor
 
 
 def exercise_7_1(message_size: Callable[[Tensor, int, Tensor], Tensor]) -> Verdict:
@@ -18,7 +20,7 @@ def exercise_7_1(message_size: Callable[[Tensor, int, Tensor], Tensor]) -> Verdi
         y = torch.eye(4, dtype=torch.float64)[label]
         found = tensor(message_size, p, label, a)
         right = (p - y).norm() * a.norm()
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "a length is one number."
         if same(right.square()):
@@ -35,7 +37,7 @@ def exercise_7_1(message_size: Callable[[Tensor, int, Tensor], Tensor]) -> Verdi
     return check("7.1", faults)
 
 
-def exercise_7_2(cosine: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]) -> Verdict:
+def exercise_7_2(cosine: Callable[[Tensors, Tensors], Tensor]) -> Verdict:
     """cosine(g, h) -> 1 - <g, h> / (||g|| ||h||), all parameters together."""
 
     def faults() -> Iterator[str]:
@@ -46,7 +48,7 @@ def exercise_7_2(cosine: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor
         of = lambda u, v: 1 - u @ v / (u.norm() * v.norm())  # noqa: E731
         right = of(*whole)
         each = torch.stack([of(g[n].flatten(), h[n].flatten()) for n in g])
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "the distance is one number."
         if same(1 - right):
@@ -69,7 +71,7 @@ def exercise_7_3(sign_step: Callable[[Tensor, Tensor, float], Tensor]) -> Verdic
         derivative = torch.tensor([3.0, -1e-6, 0.0, -7.0, 2.0], dtype=torch.float64)
         found = tensor(sign_step, x, derivative, 0.1)
         right = (x - 0.1 * derivative.sign()).clamp(0, 1)
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.shape != x.shape:
             yield f"a step gives an image of the same shape; yours has {tuple(found.shape)}."
         if found.min() < 0 or found.max() > 1:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ._verdict import Verdict, call, check, random, tensor
+from ...leak import Tensors
+from ._verdict import Verdict, call, check, close, random, tensor
 
 
 def exercise_9_1(
-    input_from_checkpoints: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor],
+    input_from_checkpoints: Callable[[Tensors, Tensors], Tensor],
 ) -> Verdict:
     """input_from_checkpoints(before, after) -> the input of a linear layer trained on one image."""
 
@@ -25,7 +27,7 @@ def exercise_9_1(
         }
         after["bias"][3] = before["bias"][3] - 1e-10
         found = tensor(input_from_checkpoints, before, after)
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.shape != x.shape:
             yield f"the input has shape (6,); yours has {tuple(found.shape)}."
         if not found.isfinite().all():
@@ -40,7 +42,7 @@ def exercise_9_1(
     return check("9.1", faults)
 
 
-def exercise_9_2(best_k: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]) -> Verdict:
+def exercise_9_2(best_k: Callable[[Tensors, Tensors], Tensor]) -> Verdict:
     """best_k(g, D) -> the k that minimises ||g - k D||^2."""
 
     def faults() -> Iterator[str]:
@@ -50,7 +52,7 @@ def exercise_9_2(best_k: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor
         flat = [torch.cat([t.flatten() for t in d.values()]) for d in (g, D)]
         u, v = flat
         each = torch.stack([(g[n] * D[n]).sum() / D[n].square().sum() for n in g])
-        same = lambda other: bool(torch.allclose(found, other))  # noqa: E731
+        same = partial(close, found)
         if found.numel() != 1:
             yield "k is one number for all parameters together."
         if same(u @ v / (u @ u)):
@@ -70,7 +72,7 @@ def exercise_9_2(best_k: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor
 
 
 def exercise_9_3(
-    means_something: Callable[[dict[str, Tensor], float, dict[str, Tensor]], bool],
+    means_something: Callable[[Tensors, float, Tensors], bool],
 ) -> Verdict:
     """means_something(g, k, D) -> whether a run of DLM that ended there has found the image."""
 
@@ -80,12 +82,12 @@ def exercise_9_3(
         D = times(0.01, g)
         cases = [
             (g, 100.0, D, True, "the private image, g = k D: this is what you are looking for."),
-            (other, 100.0, D, False, "g and D have other directions, and the loss is large."),
+            (other, 100.0, D, False, "g and D differ in direction, and the loss is large."),
             (times(1e-6, other), 1e-4, D, False,
-             "a collapse: the loss is tiny since g is, and g does not point along D."),
+             "a collapse: the loss is tiny because g is, and g does not point along D."),
             (times(1e-6, g), 1e-4, D, True,
              "g is small but points along D: a soft label has taken over the scale."),
-            (g, 0.5, times(2.0, g), True, "k is small since the learning rate is 2."),
+            (g, 0.5, times(2.0, g), True, "k is small because the learning rate is 2."),
             (times(-1.0, g), -100.0, D, False, "g = k D with k < 0: it points the other way."),
             (times(0.0, g), 0.0, D, False, "g = 0 has no direction at all."),
         ]  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ... import attacks, client, defenses, distances, metrics, models, priors, privacy
 from ...leak import stack
 from .. import plots
-from ..plots import COLOURS, STYLE, Picture
+from ..plots import COLORS, STYLE, Picture
 from ._shared import photographs
 
 SIGMAS = (1e-3, 1e-2, 3e-2, 1e-1)
@@ -83,21 +83,21 @@ def under_the_bound(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.6))
         axis = figure.subplots()
-        for (name, (prior, counts)), colour, marker in zip(
-            measured.items(), COLOURS, MARKERS, strict=False
+        for (name, (prior, counts)), color, marker in zip(
+            measured.items(), COLORS, MARKERS, strict=False
         ):
             noises = list(counts)
             fine = np.geomspace(min(noises), max(noises), 100)
             bound = [privacy.reconstruction_bound(prior, float(noise)) for noise in fine]
-            axis.plot(fine, bound, color=colour, linewidth=1.2, label=f"{name}: bound")
+            axis.plot(fine, bound, color=color, linewidth=1.2, label=f"{name}: bound")
             shares = np.array([count / draws for count in counts.values()])
             low, high = zip(*(metrics.wilson(count, draws) for count in counts.values()))
             axis.errorbar(
-                noises, shares, np.clip([shares - low, high - shares], 0, None), color=colour,
+                noises, shares, np.clip([shares - low, high - shares], 0, None), color=color,
                 marker=marker, markersize=5, capsize=2.5, linestyle="none",
                 label=f"{name}: measured",
             )  # fmt: skip
-            axis.axhline(prior, color=colour, linewidth=1, linestyle=":")
+            axis.axhline(prior, color=color, linewidth=1, linestyle=":")
             said.append(f"{name}, from {shares[0]:.0%} to {shares[-1]:.0%}")
         axis.set(
             xscale="log",

@@ -11,7 +11,7 @@ from torch import Tensor
 from ... import adaptive, attacks, client, defenses, distances, metrics, models, priors
 from ...leak import Leak, join, stack
 from .. import plots, results
-from ..plots import COLOURS, STYLE, Picture
+from ..plots import COLORS, STYLE, Picture
 from ._shared import Tried, photographs
 from .paper_vs_here import SETS
 
@@ -223,11 +223,11 @@ def both_attackers(images: str = "mnist", score: str = "SSIM") -> Picture:
         rows = range(len(arms))
         ends = [[s[0] for s in by_attacker[who]] for who in ATTACKERS]
         axis.hlines(rows, *ends, color="#999999", linewidth=1.2)
-        for who, colour, marker, off in zip(ATTACKERS, COLOURS, "os", (-0.12, 0.12), strict=False):
+        for who, color, marker, off in zip(ATTACKERS, COLORS, "os", (-0.12, 0.12), strict=False):
             middle, low, high = zip(*by_attacker[who], strict=True)
             y = [row + off for row in rows]
-            axis.hlines(y, low, high, color=colour, linewidth=1)
-            axis.plot(middle, y, marker, color=colour, markersize=4.5, label=who)
+            axis.hlines(y, low, high, color=color, linewidth=1)
+            axis.plot(middle, y, marker, color=color, markersize=4.5, label=who)
         axis.set_yticks(rows, list(arms), fontsize=8)
         axis.set(xlabel=TWO_SCORES[score], ylim=(len(arms) - 0.4, -0.6), xlim=(-0.15, 1.05))
         figure.legend(*axis.get_legend_handles_labels(), loc="upper center", ncols=2)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .. import results
-from ..plots import COLOURS, STYLE, Picture
+from ..plots import COLORS, STYLE, Picture
 from .chapter_16 import ATTACKERS, tried_sets
 from .paper_vs_here import SETS
 
@@ -24,16 +24,16 @@ LEAKAGES: dict[str, Callable[[list[float]], float]] = {
     "largest SSIM": max,
     "share recognised": lambda ssim: fmean(s > SSIM_SEEN for s in ssim),
 }
-# family: how the names of its arms begin, colour, marker
+# family: how the names of its arms begin, color, marker
 FAMILIES = {
-    "none": (("none",), COLOURS[6], "*"),
-    "noise": (("noise", "Laplace noise"), COLOURS[0], "o"),
-    "clipping": (("clip",), COLOURS[1], "s"),
-    "pruning": (("prune",), COLOURS[2], "^"),
-    "fewer bits": (("half", "8 ", "4 ", "3 ", "2 "), COLOURS[3], "v"),
-    "masking": (("mask",), COLOURS[4], "D"),
-    "DP-SGD": (("DP-SGD",), COLOURS[5], "P"),
-    "on the weights": (("weights",), COLOURS[6], "X"),
+    "none": (("none",), COLORS[6], "*"),
+    "noise": (("noise", "Laplace noise"), COLORS[0], "o"),
+    "clipping": (("clip",), COLORS[1], "s"),
+    "pruning": (("prune",), COLORS[2], "^"),
+    "fewer bits": (("half", "8 ", "4 ", "3 ", "2 "), COLORS[3], "v"),
+    "masking": (("mask",), COLORS[4], "D"),
+    "DP-SGD": (("DP-SGD",), COLORS[5], "P"),
+    "on the weights": (("weights",), COLORS[6], "X"),
 }
 GAP = 0.062  # between two labels, as a share of the height
 
@@ -100,15 +100,15 @@ def pareto(attacker: str = "naive", data_set: str = "MNIST", score: str = "mean 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.6))
         axis = figure.subplots()
-        for family, (_, colour, marker) in FAMILIES.items():
+        for family, (_, color, marker) in FAMILIES.items():
             mine = [name for name in points if family_of(name) == family]
             for shown, alpha in ((mine, 0.28), ([n for n in mine if n in best], 1)):
                 axis.scatter(
                     [points[n].accuracy for n in shown], [points[n].leakage for n in shown],
-                    color=colour, marker=marker, alpha=alpha, s=80 if marker == "*" else 40,
+                    color=color, marker=marker, alpha=alpha, s=80 if marker == "*" else 40,
                     linewidths=0, zorder=3,
                 )  # fmt: skip
-            axis.scatter([], [], color=colour, marker=marker, s=40, label=family)
+            axis.scatter([], [], color=color, marker=marker, s=40, label=family)
         steps = [points[name] for name in reversed(best)]
         axis.step(*zip(*steps), where="pre", color="#555555", linewidth=1, zorder=2)
         for name in best:
@@ -145,12 +145,12 @@ def two_judges(data_set: str, names: Iterable[str]) -> Picture:
         axis = figure.subplots()
         found = {a: [points[name].leakage for name in names] for a, points in judged.items()}
         axis.hlines(rows, found["naive"], found["adaptive"], color="#999999", linewidth=1.2)
-        for (attacker, ssim), marker, colour in zip(found.items(), "oD", COLOURS, strict=False):
+        for (attacker, ssim), marker, color in zip(found.items(), "oD", COLORS, strict=False):
             axis.plot(
                 ssim,
                 rows,
                 marker,
-                color=colour,
+                color=color,
                 label=attacker,
                 markersize=7 if marker == "o" else 5,
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import analytic, attacks, client, data, defenses, metrics, models
 from ...leak import stack
 from .. import plots, results
-from ..plots import COLOURS, STYLE, Picture
+from ..plots import COLORS, STYLE, Picture
 from ._shared import MANY_STEPS
 
 PIXELS = (16, 24, 32)
@@ -35,7 +35,7 @@ def count_and_solve(pixels: int = 32, width: int = 12) -> Picture:
             "equations that differ": [_differ(step) for step in steps.values()],
         }
         for k, (name, values) in enumerate(bars.items()):
-            style = dict(color=COLOURS[k], hatch="//" if k else None, edgecolor="white")
+            style = dict(color=COLORS[k], hatch="//" if k else None, edgecolor="white")
             count.barh(y + 0.38 * k - 0.19, values, height=0.36, label=name, **style)
         count.set(yticks=y, yticklabels=list(steps))
         count.invert_yaxis()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ... import attacks, client, data, distances, federated, models, solvers
 from ...leak import Leak, stack
 from .. import plots, results
-from ..plots import COLOURS, STYLE, Picture
+from ..plots import COLORS, STYLE, Picture
 
 ROUNDS = (0, 10, 20, 40)
 WHOLE = len(data.PICTURES)  # the set begins with the whole pictures; the others are tiles of them
@@ -100,9 +100,9 @@ def deeper(network: str = "ResNet-18", state: str = "trained") -> Picture:
         for x, (name, db) in enumerate(scores.items()):
             beside = x - 0.16 + 0.32 * np.linspace(0, 1, len(db))
             control = name == "the mean image"
-            axis.plot(beside, db, "s" if control else "o", color=COLOURS[6 if control else 0],
+            axis.plot(beside, db, "s" if control else "o", color=COLORS[6 if control else 0],
                       markersize=4, alpha=0.6)  # fmt: skip
-            axis.hlines(means[name].mean, x - 0.28, x + 0.28, color=COLOURS[1], linewidth=2.2)
+            axis.hlines(means[name].mean, x - 0.28, x + 0.28, color=COLORS[1], linewidth=2.2)
         axis.set_xticks(range(len(scores)), [name.replace(" ", "\n", 1) for name in scores])
         axis.set(ylabel="PSNR in dB", ylim=(0, 75))
     n = next(iter(means.values())).n

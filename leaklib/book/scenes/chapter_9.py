@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import attacks, client, data, labels, models
 from ...leak import Leak, stack
 from .. import plots
-from ..plots import COLOURS, STYLE, Picture
+from ..plots import COLORS, STYLE, Picture
 
 FACE, PERSON = 11, 3  # one of a hundred faces, a class of this federation
 LEARNING_RATES = (1e-1, 1e-2, 1e-3)
@@ -89,9 +89,9 @@ def endings(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.4))
         axis = figure.subplots()
-        for kind, marker, colour in zip(kinds, MARKERS, COLOURS, strict=False):
+        for kind, marker, color in zip(kinds, MARKERS, COLORS, strict=False):
             points = [(k, loss) for word, k, loss in flat if word == kind]
-            axis.plot(*zip(*points), marker, color=colour, label=kind, alpha=0.75)
+            axis.plot(*zip(*points), marker, color=color, label=kind, alpha=0.75)
         axis.axvline(1 / lr, color="#444444", linestyle="--", linewidth=1, label="1 / η")
         axis.set(xscale="log", yscale="log", xlabel="|k| at the end", ylabel="loss at the end")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -11,8 +11,9 @@ import torch
 from scipy.stats import binomtest, norm
 from torch.func import grad, jacrev
 
-from leaklib import attacks, data, labels, metrics
+from leaklib import attacks, client, data, labels, metrics
 from leaklib.book import checks
+from leaklib.leak import stack
 
 NOTEBOOKS = sorted((Path(__file__).parents[3] / "notebooks").glob("*.ipynb"))
 EXERCISES = sorted(name for name in vars(checks) if name.startswith("exercise_"))
@@ -35,7 +36,7 @@ NAMES = [check for check, *_ in FOUND]
 
 def _verdict(check, function, code):
     space = dict(torch=torch, checks=checks, client=client, data=data, attacks=attacks)
-    space |= dict(labels=labels, metrics=metrics)
+    space |= dict(labels=labels, metrics=metrics, stack=stack)
     exec(code.rpartition("checks.exercise")[0] or code, space)
     return getattr(checks, check)(space[function])
 
@@ -466,7 +467,7 @@ MISTAKES = [
     ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, -lr), "uphill: subtract"),
     ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, there=W), "taken at W_t"),
     ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, only=1), "only one step"),
-    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, kept=0.9), "are others"),
+    ("11_1", lambda g, W, bs, lr: _epoch(g, W, bs, lr, kept=0.9), "these are not the weights"),
     ("11_1", _overwritten, "overwritten"),
     ("11_2", lambda before, after, alpha: before["V"], "dictionary"),
     ("11_2", _mixed(lambda a: a, lambda a: 1 - a), "swapped"),
@@ -534,7 +535,7 @@ MISTAKES = [
         "not by its square",
     ),
     ("12_2", lambda each, C: {n: d / 4 for n, d in _clip_each(each, C).items()}, "is the mean"),
-    ("12_2", lambda each, C: {n: 2 * d for n, d in _clip_each(each, C).items()}, "is another one"),
+    ("12_2", lambda each, C: {n: 2 * d for n, d in _clip_each(each, C).items()}, "not the sum"),
     ("12_3", lambda prior, share, steps: torch.ones(2), "the noise is one number"),
     ("12_3", _noise(lambda to, at, T: T**0.5 / (at - to)), "are swapped"),
     ("12_3", _noise(lambda to, at, T: T / (to - at)), "as their square root"),
@@ -585,7 +586,7 @@ MISTAKES = [
     (
         "14_2",
         lambda messages: {n: sum(m[n] for m in messages) / len(messages) for n in messages[0]},
-        "are no values",
+        "not that it is 0",
     ),
     ("14_2", lambda messages: messages[-1], "this is one message"),
     ("14_2", lambda messages: _in_every_round(messages), "in every round"),
@@ -677,7 +678,7 @@ MISTAKES = [
         "in one number and worse",
     ),
     ("17_1", lambda points: ["b"], "more than its ends"),
-    ("17_1", lambda points: ["a", "b"], "less of it is better"),
+    ("17_1", lambda points: ["a", "b"], "less leakage is better"),
     ("17_1", lambda points: ["c", "e"], "the front of the test case"),
     ("17_2", lambda epsilon, budget: -1.0, "a positive number"),
     ("17_2", lambda epsilon, budget: epsilon(1e9) * 1e9 / budget, "ask the function"),
@@ -690,9 +691,9 @@ MISTAKES = [
     (
         "17_3",
         lambda masked, secret: secret(0, 1) + _repaired(masked, secret, 1),
-        "others unmask the living",
+        "others unmask those who stay",
     ),
-    ("17_3", lambda masked, secret: 0 * masked[0], "is another one"),
+    ("17_3", lambda masked, secret: 0 * masked[0], "not the sum"),
 ]
 
 

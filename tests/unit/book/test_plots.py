@@ -120,7 +120,7 @@ def test_images_of_an_attack_stand_below_the_private_ones(small_digits, out):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_are_clamped_and_colours_kept(channels):
+def test_pixels_are_clamped_and_colors_kept(channels):
     x = torch.full((1, channels, 5, 5), 7.0)
     x[:, 0] = 0.25
     (axis,) = plots.images({"x": x}, caption="").figure.axes
@@ -202,7 +202,7 @@ def test_bars_say_every_value():
     (axis,) = picture.figure.axes
     assert [bar.get_height() for bar in axis.patches] == [-0.75, 0.125]
     assert axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
-    assert axis.patches[0].get_hatch(), "not by colour alone"
+    assert axis.patches[0].get_hatch(), "not by color alone"
     assert axis.patches[0].get_edgecolor() == (1, 1, 1, 1), "or the hatching is not seen"
 
 
@@ -224,5 +224,5 @@ def test_a_curve_may_end_early():
     assert picture.alt == "share against B: a from 0.5 to 0.25; b from 1 to 2."
 
 
-def test_colours_are_told_apart():
-    assert len(set(plots.COLOURS)) == len(plots.COLOURS) >= 6
+def test_colors_are_told_apart():
+    assert len(set(plots.COLORS)) == len(plots.COLORS) >= 6

@@ -4,15 +4,16 @@ import datetime
 import json
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 import scipy.stats
 import torch
 
 import leaklib
-from leaklib import metrics
+from leaklib import analytic, metrics, models
 from leaklib.book import results, scenes
-from leaklib.book.plots import COLOURS
+from leaklib.book.plots import COLORS
 
 ARMS = ("iDLG, normal", "DLG, normal")
 
@@ -40,7 +41,7 @@ def result():
 def folders(tmp_path, monkeypatch):
     """The places where results are looked for: two of a checkout, and the package's."""
     places = tuple(tmp_path / name for name in ("experiments", "benchmarks", "package"))
-    monkeypatch.setattr(results, "FOLDERS", places)
+    monkeypatch.setattr(results.file, "FOLDERS", places)
     return places
 
 
@@ -69,14 +70,22 @@ def test_another_name_is_refused_with_those_there_are(folders, result):
             results.load(wrong)
 
 
-def test_the_places_are_those_of_the_repository_and_of_the_wheel():
-    root = results.FOLDERS[0].parents[1]
+def test_a_checkout_has_its_results_where_they_are_made():
+    root = Path(leaklib.__file__).resolve().parents[1]
     assert [folder.relative_to(root).as_posix() for folder in results.FOLDERS] == [
         "experiments/results", "benchmarks/results", "leaklib/_results",
     ]  # fmt: skip
     settings = (root / "pyproject.toml").read_text("utf-8")
     assert '"experiments/results" = "leaklib/_results"' in settings
     assert results.FOLDERS[0].is_dir(), "the wheel cannot be built without it"
+
+
+def test_an_installed_package_never_looks_beside_itself(tmp_path):
+    package = tmp_path / "site-packages" / "leaklib"
+    assert results.file.folders(package) == (package / "_results",)
+    package.mkdir(parents=True)
+    (package.parent / "pyproject.toml").write_text("")
+    assert results.file.folders(package)[0] == package.parent / "experiments" / "results"
 
 
 def test_numbers_are_cut_short_and_columns_are_lines(tmp_path):
@@ -108,7 +117,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, result
     def interrupted(source, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.os, "replace", interrupted)
+    monkeypatch.setattr("os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         results.save(path, {"new": 1})
     assert path.read_bytes() == before, "what is not renamed is not there"
@@ -242,6 +251,26 @@ def test_table_refuses_a_row_of_another_length():
         results.Table(["a", "b"], [[1, 2], [3]], caption="")
 
 
+def test_a_plan_is_a_table_with_its_verdict():
+    plan = analytic.plan(models.lenet(), (1, 3, 32, 32))
+    table = results.plan_table(plan)
+    assert "| `conv1` | Conv2d | 3,072 | 3,972 | 3,072 | 900 | 144 | enough |" in repr(table)
+    assert table.caption.endswith("to the first; the largest matrix takes 0.075 GB.")
+    page = ET.fromstring(table._repr_html_())
+    layers = [row.find("th/code").text for row in page.findall(".//tbody/tr")]
+    assert layers == [step.layer for step in plan.steps]
+
+
+def test_the_table_of_a_plan_names_what_stops_it(own_network):
+    wide = analytic.plan(models.lenet(size=64), (1, 3, 64, 64))
+    table = results.plan_table(wide)
+    assert table.caption == f"Stops: {wide.cause}." and "conv2" in wide.cause
+    stopped = [row[0] for row in table.rows if row[-1] != "enough"]
+    assert stopped == [f"`{step.layer}`" for step in wide.steps if step.cause] == ["`conv2`"]
+    own = results.plan_table(analytic.plan(own_network(), (1, 1, 12, 12)))
+    assert own.rows[0][:3] == ["the network", "Residual", "–"]
+
+
 def panels(result, thresholds=(1e-3, 1e-2)):
     return {
         name: {
@@ -262,14 +291,14 @@ def test_figure_draws_each_share_with_its_interval(result):
     assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["0.001", "0.01"]
     assert axes[0].get_xlabel() == "threshold" and axes[0].get_ylabel() == "recovered"
     for k, (points, caps, bars) in enumerate(axes[0].containers):
-        assert points.get_color() == COLOURS[k] and len(caps) == 2
+        assert points.get_color() == COLORS[k] and len(caps) == 2
         for share, y, (x_low, x_high) in zip(
             panels(result)["digits"][ARMS[k]], points.get_ydata(), bars[0].get_segments()
         ):
             assert y == share.share
             assert [x_low[1], x_high[1]] == pytest.approx([share.low, share.high])
     first, second = (container[0] for container in axes[0].containers)
-    assert first.get_marker() != second.get_marker(), "not by colour alone"
+    assert first.get_marker() != second.get_marker(), "not by color alone"
     assert first.get_xdata()[0] != second.get_xdata()[0], "no interval hides another"
     assert "digits: iDLG, normal: 50% at 0.001, 75% at 0.01" in picture.alt
     assert picture.caption == "A caption." and picture.png().startswith(b"\x89PNG")

@@ -484,7 +484,7 @@ def test_the_stronger_judge_sees_what_either_attacker_does():
 
 @pytest.mark.parametrize("score", scenes.LEAKAGES)
 @pytest.mark.parametrize("who", scenes.JUDGES)
-def test_the_front_is_named_in_full_colour_and_the_rest_is_pale(who, score):
+def test_the_front_is_named_in_full_color_and_the_rest_is_pale(who, score):
     for data_set in scenes.judged_sets():
         points = scenes.trade_offs(data_set, who, score)
         best, picture = scenes.front(points), scenes.pareto(who, data_set, score)

@@ -274,16 +274,19 @@ def test_plan_counts_what_the_lenet_has():
         ("conv2", "Conv2d", 3072, 768, 3600),
         ("conv1", "Conv2d", 3072, 3072, 900),
     ]
-    assert "| `conv1` | Conv2d | 3,072 | 3,972 | 3,072 | 900 | 144 | enough |" in repr(plan)
-    assert "<table" in plan._repr_html_()
-    assert "from the last layer to the first; the largest matrix takes 0.075 GB" in repr(plan)
+    assert (plan.steps[-1].equations, plan.steps[-1].differ) == (3972, 3972 - 144)
+    assert "conv1 (Conv2d): 3,072 unknowns, 3,972 equations, 144 repeated\n" in repr(plan)
+    assert plan.verdict.endswith("to the first; the largest matrix takes 0.075 GB.")
 
 
 def test_plan_refuses_64_pixels_until_the_network_is_wider():
     plan = analytic.plan(models.lenet(size=64), (1, 3, 64, 64))
     assert "conv2" in plan.cause and "12,288 unknowns against 6,672 equations" in plan.cause
     assert "3,072 of its outputs and 3,600 of its weights" in plan.cause
-    assert plan.cause in repr(plan)
+    assert plan.verdict == f"Stops: {plan.cause}."
+    printed = repr(plan).splitlines()
+    assert max(map(len, printed)) < 72
+    assert " ".join(line.strip() for line in printed).endswith(plan.verdict)
     assert [step.layer for step in plan.steps if step.cause] == ["conv2"]
     refused = analytic.plan(models.lenet(size=64, width=34), (1, 3, 64, 64)).cause
     assert "34,816 unknowns against 37,604 equations" in refused, "but many say the same"

@@ -10,6 +10,7 @@ import types
 import pytest
 
 import book
+import leaklib
 import linkcheck
 import notebooks
 import repository
@@ -47,7 +48,7 @@ def project(tmp_path):
     (tmp_path / "_config.yml").write_text(CONFIG)
     (tmp_path / "_toc.yml").write_text("format: jb-book\n")
     (tmp_path / "requirements.txt").write_text("torch\n")
-    (tmp_path / "leaklib" / "__init__.py").write_text("x = 1\n")
+    (tmp_path / "leaklib" / "__init__.py").write_text('__version__ = "0.7.1"\n')
     (tmp_path / "book" / "welcome.md").write_text("# Welcome\n")
     (tmp_path / "book" / "build.md").write_text(f"# Build\n\n{book.NOT_BUILT}")
     for name in ("01_a", "02_b"):
@@ -63,13 +64,14 @@ def first(project):
 # --- setup cell
 
 
-def test_setup_cell_comes_after_the_title_and_names_the_address(project):
+def test_setup_cell_comes_after_the_title_and_names_address_and_version(project):
     setup_cell.main(check=False, root=project)
     cells = notebooks.read(first(project))["cells"]
     assert [cell["id"] for cell in cells] == ["t", "setup", "c"]
     cell = "".join(cells[1]["source"])
     assert 'source = "git+https://github.com/some_one/project@main"' in cell
     assert 'os.environ.get("LEAKLIB_SPEC", f"leaklib[privacy] @ {source}")' in cell
+    assert cell.endswith('import leaklib.book\n\nleaklib.book.setup("0.7.1")')
 
 
 def test_setup_cell_written_twice_changes_nothing(project):
@@ -79,8 +81,9 @@ def test_setup_cell_written_twice_changes_nothing(project):
     assert first(project).read_bytes() == once
 
 
-def test_setup_cell_takes_the_place_of_an_older_one(project):
-    old = code("import leaklib\nleaklib.setup()", id="x")
+@pytest.mark.parametrize("call", ["leaklib.setup()", 'leaklib.book.setup("0.2.0")'])
+def test_setup_cell_takes_the_place_of_an_older_one(call, project):
+    old = code(f"import leaklib\n{call}", id="x")
     first(project).write_text(notebooks.text(notebook(code("1", id="c"), old)), "utf-8")
     setup_cell.main(check=False, root=project)
     assert [c["id"] for c in notebooks.read(first(project))["cells"]] == ["t", "setup", "c"]
@@ -97,34 +100,48 @@ def test_setup_cell_check_names_the_notebook_and_leaves_it(project, capsys):
     assert first(project).read_text("utf-8") == text
 
 
-def run_setup_cell(monkeypatch, installed):
-    """Run the cell; return what it asked pip for, and how often it called leaklib.setup."""
-    asked, calls = [], []
-    shell = types.SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
-    fake = types.SimpleNamespace(setup=lambda: calls.append(1))
-    monkeypatch.setitem(sys.modules, "leaklib", fake)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed)
-    source = "".join(setup_cell.setup_cell(CONFIG)["source"])
-    for _ in range(2):
-        exec(source, {"get_ipython": lambda: shell})
-    return asked, len(calls)
+@pytest.fixture
+def run_setup_cell(project, monkeypatch):
+    """Run the cell twice; return what it asked pip for, and leaklib.book.setup."""
+
+    def run(installed):
+        asked, calls = [], []
+        shell = types.SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
+        floor = types.SimpleNamespace(setup=calls.append)
+        monkeypatch.setitem(sys.modules, "leaklib", types.SimpleNamespace(book=floor))
+        monkeypatch.setitem(sys.modules, "leaklib.book", floor)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: installed)
+        source = "".join(setup_cell.setup_cell(project)["source"])
+        for _ in range(2):
+            exec(source, {"get_ipython": lambda: shell})
+        return asked, calls
+
+    return run
 
 
-def test_setup_cell_installs_nothing_where_leaklib_is(monkeypatch):
-    assert run_setup_cell(monkeypatch, installed=object()) == ([], 2)
+def test_setup_cell_installs_nothing_where_leaklib_is(run_setup_cell):
+    assert run_setup_cell(installed=object()) == ([], ["0.7.1", "0.7.1"])
 
 
-def test_setup_cell_installs_from_the_repository_where_leaklib_is_missing(monkeypatch):
+def test_setup_cell_installs_from_the_repository_where_leaklib_is_missing(
+    run_setup_cell, monkeypatch
+):
     monkeypatch.delenv("LEAKLIB_SPEC", raising=False)
-    asked, _ = run_setup_cell(monkeypatch, installed=None)
+    asked, _ = run_setup_cell(installed=None)
     wanted = 'install -q "leaklib[privacy] @ git+https://github.com/some_one/project@main"'
     assert asked[0] == ("pip", wanted)
 
 
-def test_setup_cell_installs_what_the_environment_names(monkeypatch):
+def test_setup_cell_installs_what_the_environment_names(run_setup_cell, monkeypatch):
     monkeypatch.setenv("LEAKLIB_SPEC", "/a folder/leaklib")
-    asked, _ = run_setup_cell(monkeypatch, installed=None)
+    asked, _ = run_setup_cell(installed=None)
     assert asked[0] == ("pip", 'install -q "/a folder/leaklib"')
+
+
+def test_every_page_asks_for_the_version_of_this_checkout():
+    for path in notebooks.paths():
+        cells = notebooks.read(path)["cells"]
+        assert f'leaklib.book.setup("{leaklib.__version__}")' in "".join(cells[1]["source"])
 
 
 # --- address
