@@ -31,4 +31,5 @@ class Word:
     def __repr__(self) -> str:
         held = [(field, getattr(self, field.name)) for field in fields(self)]  # type: ignore[arg-type]
         changed = ", ".join(f"{f.name}={value!r}" for f, value in held if value != f.default)
-        return f"{self.__name__}({changed})" if changed else self.__name__
+        is_exported = self.__name__ != type(self).__name__  # as a value of that name, not a class
+        return self.__name__ if is_exported and not changed else f"{self.__name__}({changed})"

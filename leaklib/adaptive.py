@@ -86,6 +86,9 @@ class left_out(Word):
     def __init__(self, *names: str):
         object.__setattr__(self, "names", names)
 
+    def __repr__(self) -> str:
+        return f"left_out{self.names!r}"
+
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
         return {**gradient, **{name: leak.direction[name] for name in self.names}}
 

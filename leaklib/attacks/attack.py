@@ -193,4 +193,4 @@ def _check(a: Attack) -> None:
             raise bad(f"unknowns[{name!r}]", repr(begin), "a finite number to start from")
     for part in ("steps", "restarts"):
         value = getattr(a, part)
-        demand(part, type(value) is int and value >= 1, "a whole number, at least 1")
+        demand(part, type(value) is int and value >= 1, "a positive whole number")

@@ -23,7 +23,7 @@ def dlg_fb(
     *,
     alpha: float = 0.5,
     wave: int = 1,
-    attack: Attack,
+    attack: Attack | None = None,
     success: Callable[[Reconstruction], Tensor] = lambda out: out.converged,
     labels: Labels | None = None,
     start: str | Tensor = "normal",
@@ -40,13 +40,15 @@ def dlg_fb(
 
     leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many are
     attacked at once; all of a wave start at the same m, and are blended in their order.
-    attack: which; `changes` of its fields go to it, and labels: class numbers (V, B), or None for
+    attack: which, `attacks.idlg` where None is given; `changes` of its fields go to it, and labels: class numbers (V, B), or None for
     the attack's own.  success(out) (V,) says which attacks are blended: it sees what an attacker
     sees, never the private image.  Returns the result of all V.
     Raises ValueError for alpha outside [0, 1) and wave < 1, and as the attack does.
     Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
     counts a success by its objective).
     """
+    from . import idlg  # which is made after this function
+
     if not 0 <= alpha < 1:
         raise bad("alpha", alpha, "0 <= alpha < 1")
     if not wave >= 1:
@@ -54,6 +56,7 @@ def dlg_fb(
     leaks = leaks if isinstance(leaks, Leak) else stack(leaks)
     if leaks.victims is None:
         raise bad("leaks", "one Leak", "several, or a stack of them")
+    attack = idlg if attack is None else attack
     labels = attack.labels if labels is None else labels
     m, outs = None, []
     for first in range(0, leaks.victims, wave):

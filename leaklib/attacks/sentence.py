@@ -88,7 +88,7 @@ def _formula(word: object, of: str) -> str:
 
 
 def _operator(name: str) -> str:
-    return rf"\text{{{name.translate(str.maketrans('_', ' ', '{}'))}}}"
+    return rf"\text{{{name.translate(str.maketrans('_', ' ', '{}<>'))}}}"
 
 
 def _symbol(name: str) -> str:

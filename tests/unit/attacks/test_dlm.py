@@ -1,13 +1,12 @@
 """DLM and DLM+: images out of weights, with the client's learning rate unknown to the attacker."""
 
 import dataclasses
-import inspect
 from functools import partial
 
 import pytest
 import torch
 
-from leaklib import attacks, client, data, defenses, distances, metrics, models, solvers
+from leaklib import attacks, client, data, defenses, distances, labels, metrics, models, solvers
 from leaklib.leak import some, stack
 
 SMALL = (1, 1, 12, 12)
@@ -17,7 +16,7 @@ ATTACKS = [attacks.dlm, attacks.dlm_projected, attacks.dlm_plus]
 
 
 def named(fn):
-    return fn.__name__
+    return getattr(fn, "name", None) or fn.__name__
 
 
 def small(seed=0):
@@ -63,7 +62,9 @@ def test_dlm_recovers_digits_with_neither_label_nor_learning_rate(seed, victims)
 def test_dlm_finds_one_over_the_learning_rate_where_the_label_is_given(k, lr, victims):
     """From below and from above."""
     x, y, _ = victims
-    out = attacks.dlm(small(), send(x, y, lr), SMALL, k=k, labels=y[:, None], steps=120)
+    out = attacks.dlm(
+        small(), send(x, y, lr), SMALL, unknowns={"k": k}, labels=y[:, None], steps=120
+    )
     right = quality(out, x) > 40
     assert right.sum() >= 5 and out.converged[right].all()
     assert (out.unknowns["k"][right] * lr - 1).abs().max() < 1e-2
@@ -90,7 +91,7 @@ def test_soft_label_leaves_k_open_below_one_over_the_learning_rate(victims):
         g = client.gradient(small())(W, x[i : i + 1], q)
         apart = distances.l2(g, {name: s / LR * d for name, d in h.items()})
         assert apart < 1e-6 * sum(tensor.square().sum() for tensor in g.values())
-    out = attacks.dlm(small(), leaks, SMALL, k=60.0, steps=120)
+    out = attacks.dlm(small(), leaks, SMALL, unknowns={"k": 60.0}, steps=120)
     assert out.converged.sum() >= 4 and quality(out, x)[out.converged].min() > 40
     k = out.unknowns["k"][out.converged]
     assert (k < 1.01 / LR).all() and (k < 0.9 / LR).sum() >= 3, "the image is found, and k is not"
@@ -99,14 +100,14 @@ def test_soft_label_leaves_k_open_below_one_over_the_learning_rate(victims):
 def test_labels_that_are_searched_are_read_against_what_the_network_says(victims):
     """The largest entry of the soft label may be what the network said before."""
     x, y, leaks = victims
-    out = attacks.dlm(small(), leaks, SMALL, k=20.0, steps=250)
+    out = attacks.dlm(small(), leaks, SMALL, unknowns={"k": 20.0}, steps=250)
     right = quality(out, x) > 30
     assert right.sum() >= 3 and torch.equal(out.labels[right, 0], y[right])
 
 
 def test_k_is_in_the_result_and_in_the_snapshots(victims):
     _, y, leaks = victims
-    out = attacks.dlm(small(), leaks, SMALL, k=150.0, labels=y[:, None], steps=60)
+    out = attacks.dlm(small(), leaks, SMALL, unknowns={"k": 150.0}, labels=y[:, None], steps=60)
     assert set(out.unknowns) == set(out.unknown_snapshots) == {"k"}
     assert out.unknowns["k"].shape == (6,)
     way = out.unknown_snapshots["k"]
@@ -123,7 +124,9 @@ def test_k_multiplies_what_was_sent(victims):
     _, y, leaks = victims
     start = torch.rand(6, 1, *SMALL, generator=torch.Generator().manual_seed(0))
     for k in (-3.0, 0.0, 50.0):
-        out = attacks.dlm(small(), leaks, SMALL, k=k, labels=y[:, None], start=start, steps=1)
+        out = attacks.dlm(
+            small(), leaks, SMALL, unknowns={"k": k}, labels=y[:, None], start=start, steps=1
+        )
         for i in range(6):
             g = client.share_gradient(small(i), start[i, 0], y[i : i + 1]).update
             h = {name: d[i] for name, d in leaks.direction.items()}
@@ -133,10 +136,10 @@ def test_k_multiplies_what_was_sent(victims):
 
 
 def test_restarts_search_each_with_a_k_of_its_own(victims):
-    x, _, leaks = victims
-    one, three = (
-        attacks.dlm(small(), leaks, SMALL, start="normal", restarts=R, steps=60) for R in (1, 3)
-    )
+    x, y = victims[0].double(), victims[1]
+    leaks = send(x, y, model_of=lambda i: small(i).double())
+    run = partial(attacks.dlm, small().double(), leaks, SMALL, start="normal", steps=60)
+    one, three = run(), run(restarts=3)
     assert (three.objective <= one.objective * (1 + 1e-3)).all()
     assert (three.objective < 0.9 * one.objective).any()
     assert quality(three, x).median() > quality(one, x).median()
@@ -174,7 +177,7 @@ def test_projected_collapses_and_is_not_believed(start, seed, victims):
 def test_dlm_collapses_from_a_small_k_and_is_not_believed(solver, seed, victims):
     x, _, leaks = victims
     settings = dict(start="normal", solver=solver, seed=seed, steps=150)
-    out = attacks.dlm(small(), leaks, SMALL, k=1.0, **settings)
+    out = attacks.dlm(small(), leaks, SMALL, unknowns={"k": 1.0}, **settings)
     fooled = (quality(out, x) < 20) & (out.objective < 1e-6)
     assert fooled.sum() >= 1
     assert (out.unknowns["k"][fooled].abs() < 1e-2 / LR).all(), "k has gone to zero"
@@ -185,7 +188,7 @@ def test_dlm_collapses_from_a_small_k_and_is_not_believed(solver, seed, victims)
 def test_dlm_as_published_is_believed_only_where_it_is_right(k, seed, victims):
     x, _, leaks = victims
     settings = dict(start="normal", solver=solvers.lbfgs_torch, seed=seed, steps=150)
-    out = attacks.dlm(small(), leaks, SMALL, k=k, **settings)
+    out = attacks.dlm(small(), leaks, SMALL, unknowns={"k": k}, **settings)
     assert not out.converged[quality(out, x) < 20].any()
     assert out.images.isfinite().all() and out.unknowns["k"].isfinite().all()
 
@@ -254,31 +257,18 @@ def test_dlm_plus_by_each_norm(distance, victims):
     assert quality(out, x).min() > 40
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=named)
-def test_learning_rate_is_never_passed(attack):
-    parameters = inspect.signature(attack).parameters
-    assert not {"lr", "learning_rate", "eta", "rate", "truth", "x", "y"} & set(parameters)
-    known = [
-        "model", "leak", "shape", "k", "labels", "start", "distance", "prior", "defend", "solver",
-        "steps", "restarts", "seed", "progress",
-    ]  # fmt: skip
-    assert list(parameters) == [name for name in known if name in parameters]
-    assert ("k" in parameters) == (attack is attacks.dlm)
-    keywords = list(parameters.values())[3:]
-    assert all(p.kind is p.KEYWORD_ONLY for p in keywords)
-
-
 @pytest.mark.parametrize(
-    ("distance", "labels"), [(SCALE_FREE[0], "joint"), (SCALE_FREE[1], None), (SCALE_FREE[2], None)]
+    ("distance", "rule"),
+    [(SCALE_FREE[0], "joint"), (SCALE_FREE[1], labels.idlg), (SCALE_FREE[2], labels.idlg)],
 )
 def test_scale_of_what_was_sent_does_not_change_the_answer_of_dlm_plus(
-    labels, distance, small_digits
+    rule, distance, small_digits
 ):
     """The same direction as of a learning rate a thousand times as large, or as small."""
     x, y = small_digits[0][:2].double(), small_digits[1][:2]
     model_of = lambda i: small(i).double()  # noqa: E731
     leaks = send(x, y, model_of=model_of)
-    run = partial(attacks.dlm_plus, model_of(0), shape=SMALL, distance=distance, labels=labels)
+    run = partial(attacks.dlm_plus, model_of(0), shape=SMALL, distance=distance, labels=rule)
     wanted = run(leak=leaks, steps=25)
     for scale in (2.0**-10, 2.0**10):
         update = {n: w - scale * leaks.direction[n] for n, w in leaks.weights.items()}
@@ -307,11 +297,13 @@ def test_labels_of_a_batch_are_searched(small_digits):
     x, y = small_digits[0][:2], small_digits[1][:2]
     leak = client.share_weights(small(), x, y, lr=LR)
     run = partial(attacks.dlm_plus, small(), leak, (2, *SMALL[1:]), start="uniform", steps=150)
+    run = partial(run, labels="joint")
     out = run()
     assert sorted(out.labels[0].tolist()) == sorted(y.tolist())
     images = out.images[0][metrics.match(out.images[0], x)]
     assert out.converged.all() and metrics.psnr(images, x).min() > 40
-    assert torch.equal(run(labels="joint", steps=5).images, run(steps=5).images)
+    with pytest.raises(ValueError, match=r"^leak: got a batch of 2.*joint.*labels\.counts"):
+        run(labels=labels.idlg)
 
 
 def test_gradient_will_do_too(small_digits):
@@ -320,7 +312,7 @@ def test_gradient_will_do_too(small_digits):
     sent = stack(client.share_gradient(small(i), x[i : i + 1], y[i : i + 1]) for i in range(3))
     scaled = dataclasses.replace(sent, update={n: g / 7 for n, g in sent.update.items()})
     assert quality(attacks.dlm_plus(small(), scaled, SMALL, steps=60), x).min() > 40
-    out = attacks.dlm(small(), scaled, SMALL, k=3.0, labels=y[:, None], steps=100)
+    out = attacks.dlm(small(), scaled, SMALL, unknowns={"k": 3.0}, labels=y[:, None], steps=100)
     assert quality(out, x).min() > 30
     torch.testing.assert_close(out.unknowns["k"], torch.full((3,), 7.0), rtol=1e-2, atol=0)
 
@@ -377,7 +369,7 @@ def test_attack_on_a_network_of_the_readers_own(attack, own_network, small_digit
     """No chain of layers: autograd through vmap, where LeNet has its own derivatives."""
     x, y = (t[:2] for t in small_digits)
     leaks = send(x, y, lr=0.05, model_of=own_network)
-    settings = dict(k=40.0) if attack is attacks.dlm else {}
+    settings = dict(unknowns={"k": 40.0}) if attack is attacks.dlm else {}
     if attack is attacks.dlm_projected:
         settings["labels"] = y[:, None]
     out = attack(own_network(), leaks, SMALL, steps=150, **settings)
@@ -417,11 +409,11 @@ def test_attacker_who_knows_what_was_pruned(attack, small_digits):
 @pytest.mark.parametrize("attack", [attacks.dlm, attacks.dlm_plus], ids=named)
 def test_prior_counts_in_the_objective_but_not_for_convergence(attack, victims):
     x, y, leaks = victims
-    some, y = some(leaks, range(2)), y[:2, None]
-    out = attack(small(), some, SMALL, labels=y, prior=lambda x: 50 + 0 * x.sum(), steps=80)
+    two, y = some(leaks, range(2)), y[:2, None]
+    out = attack(small(), two, SMALL, labels=y, prior=lambda x: 50 + 0 * x.sum(), steps=80)
     assert (out.objective >= 50).all() and quality(out, x[:2]).min() > 30
     # 50 in float32 hides what is below 4e-6 of the distance
-    flat = attack(small(), some, SMALL, labels=y, prior=lambda x: 1e6 * x.var(), steps=40)
+    flat = attack(small(), two, SMALL, labels=y, prior=lambda x: 1e6 * x.var(), steps=40)
     assert flat.images.var(dim=(1, 2, 3, 4)).max() < 1e-3 and not flat.converged.any()
 
 
@@ -440,8 +432,8 @@ def test_every_solver_moves_what_is_searched(attack, solver, victims):
 
 @pytest.mark.parametrize("k", [float("nan"), float("inf"), -float("inf")])
 def test_first_k_is_finite(k, victims):
-    with pytest.raises(ValueError, match=f"^k: got {k}; wanted a finite number"):
-        attacks.dlm(small(), victims[2], SMALL, k=k)
+    with pytest.raises(ValueError, match=rf"^unknowns\['k'\]: got {k}; wanted a finite number"):
+        attacks.dlm(small(), victims[2], SMALL, unknowns={"k": k})
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=named)

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from leaklib import distances, metrics, models, solvers
-from leaklib.attacks import search
+from leaklib import attacks, metrics, models, solvers
 from leaklib.leak import Leak
 
 SHAPE = (1, 1, 12, 12)
@@ -14,20 +13,15 @@ def lenet(i=0):
     return models.lenet(1, 12, seed=i)
 
 
-def scaled(g, given, x, q, c):
+def scaled(g, leak, x, q, c):
     """A gradient whose tensors are each multiplied by a number of their own."""
-    update = g(given["W"], x, q, given["buffers"])
+    update = g(leak.weights, x, q, leak.buffers)
     return {name: c["s"][i] * d for i, (name, d) in enumerate(update.items())}
 
 
 def search(leak, unknowns, labels, predict=scaled, **changed):
-    settings = dict(
-        distance=distances.l2, labels=labels, start="half", prior=None, defend=None,
-        solver=solvers.lbfgs, steps=300, restarts=1, seed=0, progress=False,
-    )  # fmt: skip
-    return _matching.match(
-        lenet(), leak, SHAPE, unknowns=unknowns, predict=predict, **{**settings, **changed}
-    )
+    settings = dict(labels=labels, unknowns=unknowns, predict=predict, steps=300) | changed
+    return attacks.dlg(lenet(), leak, SHAPE, **settings)
 
 
 @pytest.fixture
@@ -79,8 +73,8 @@ def test_true_numbers_that_are_given_are_kept_where_they_fit(leaks):
 def test_one_number_is_told_as_one(leaks):
     """A number, and a tensor (V, 1): both (V,), with the same search."""
     leak, _, _, y = leaks
-    louder = lambda g, given, x, q, c: {  # noqa: E731
-        n: c["s"] * d for n, d in g(given["W"], x, q, given["buffers"]).items()
+    louder = lambda g, leak, x, q, c: {  # noqa: E731
+        n: c["s"] * d for n, d in g(leak.weights, x, q, leak.buffers).items()
     }
     one = search(leak, {"s": 1.0}, y, louder, steps=10)
     many = search(leak, {"s": torch.ones(3, 1)}, y, louder, steps=10)
@@ -92,8 +86,8 @@ def test_one_number_is_told_as_one(leaks):
 def test_two_unknowns_of_different_lengths(leaks):
     leak, _, _, y = leaks
 
-    def both(g, given, x, q, c):
-        update = scaled(g, given, x, q, {"s": c["s"]})
+    def both(g, leak, x, q, c):
+        update = scaled(g, leak, x, q, {"s": c["s"]})
         return {name: c["k"] * d for name, d in update.items()}
 
     out = search(leak, {"k": 2.0, "s": torch.ones(3, 8)}, y, both, steps=5)
