@@ -44,9 +44,11 @@ serve: book  ## build the book and show it at http://localhost:8000
 pdf: $(INSTALLED)  ## make the book as a PDF, where TeX is installed
 	@$(PY) tools/pdf.py
 
-lint: $(INSTALLED)  ## check the style of code and notebooks
+lint: $(INSTALLED)  ## check style, imports and types, and that notebooks are tidy
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	.venv/bin/lint-imports --no-cache --no-logo
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright
 	$(PY) tools/notebooks.py --check
 	$(PY) tools/setup_cell.py --check
 	$(PY) tools/vendor.py --check
@@ -78,7 +80,7 @@ check-assignments: $(INSTALLED)  ## prove that the coursework grades as it shoul
 	@$(PY) tools/assignments.py check $(ONLY)
 
 grade: $(INSTALLED)  ## grade a class: make grade FROM=folder WITH=dist/NAME/autograder/NAME.zip TO=folder
-	@$(PY) -m leaklib.grading $(FROM) --autograder $(WITH) --to $(TO)
+	@$(PY) -m leaklib.course.grading $(FROM) --autograder $(WITH) --to $(TO)
 
 screenshots: book  ## take pictures of the site, light, dark and narrow
 	@$(PY) tools/screenshots.py

@@ -1,290 +1,275 @@
-"""The API page: ``.. leaklib-module:: attacks`` shows what the docstrings of a module say.
+"""The API page: ``.. leaklib-module:: attacks`` shows the names that a module exports.
 
-Sphinx's autodoc reads signatures and docstrings. The docstrings are plain text, with formulas such
-as ``sum_l ||g_l - h_l||^2``; here they become what reStructuredText takes for the same.
+Signatures are shown as they are written, and docstrings as the plain text that they are:
+
+- an indented line is a formula and stays as it is; ``>>>`` begins an example
+- lines ``name  what it is``, with two spaces between, are a list of definitions
+- a line ``name: what it is`` of an argument begins a paragraph, as Source:, Raises and Returns do
+- between backticks is code, which leads to what it names; all else means itself
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
 import textwrap
-from functools import cache
-from typing import get_origin
+from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx import addnodes
-from sphinx.util.typing import stringify_annotation
 
 PACKAGE = "leaklib"
-# A paragraph of a docstring is broken before a line that begins so.
-OPENERS = ("Source:", "Raises ", "Returns ")
+LONGEST_VALUE = 60  # of a constant or a field that is shown
 
 
-def public_names(module):
-    """What a module defines, or takes out of a private one by assignment, in its own order.
+class Entry(NamedTuple):
+    """What the page says of one name."""
 
-    What it imports from elsewhere is shown where it comes from. A package says itself what is its.
-    """
-    if hasattr(module, "__all__"):
-        return list(module.__all__)
-    names = []
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            targets = [t.elts if isinstance(t, ast.Tuple) else [t] for t in node.targets]
-            names += [t.id for group in targets for t in group if isinstance(t, ast.Name)]
-    return [name for name in names if not name.startswith("_")]
-
-
-def is_alias(thing):
-    """A name for a type, such as Tensors = dict[str, Tensor]."""
-    return get_origin(thing) is not None
-
-
-def members(kind):
-    """The public methods and properties of a class that have a docstring of their own."""
-    return [
-        name
-        for name, value in vars(kind).items()
-        if not name.startswith("_")
-        and (inspect.isfunction(value) or isinstance(value, property))
-        and value.__doc__
-    ]
-
-
-def module_lines(name):
-    """The directives that show a module: its docstring, then each public name."""
-    module = importlib.import_module(f"{PACKAGE}.{name}")
-    lines = [f".. automodule:: {PACKAGE}.{name}", ""]
-    for public in public_names(module):
-        thing, full = getattr(module, public), f"{PACKAGE}.{name}.{public}"
-        if is_alias(thing):
-            lines += [f".. py:data:: {public}", f"   :value: {alias_text(thing)}"]
-            lines += ["   :no-contents-entry:", ""]
-        elif inspect.isfunction(thing):
-            lines += [f".. autofunction:: {full}", ""]
-        elif inspect.isclass(thing):
-            lines += [f".. autoclass:: {full}", ""]
-            if members(thing):
-                lines.insert(-1, f"   :members: {', '.join(members(thing))}")
-    return lines
-
-
-def alias_text(thing):
-    """dict[str, torch.Tensor] -> dict[str, Tensor]"""
-    return re.sub(r"~?\b(?:\w+\.)+(?=\w)", "", stringify_annotation(thing, "smart"))
+    directive: str
+    name: str
+    text: str
+    signature: str = ""
+    options: tuple[str, ...] = ()
 
 
 class Module(Directive):
     required_arguments = 1
 
     def run(self):
-        return self.parsed(module_lines(self.arguments[0]))
+        full = f"{PACKAGE}.{self.arguments[0]}"
+        module = importlib.import_module(full)
+        shown = self.parsed(f".. py:module:: {full}") + prose(module.__doc__, full)
+        for name in module.__all__:
+            for entry in entries(module, name):
+                shown += self.shown(entry, full)
+        return shown
 
-    def parsed(self, lines):
+    def shown(self, entry, module):
+        """The signature, and below it what the docstring says."""
+        head = f".. py:{entry.directive}:: {entry.name}{entry.signature}"
+        made = self.parsed("\n   ".join([head, f":module: {module}", *entry.options]))
+        content = next(node for node in made if isinstance(node, addnodes.desc))[-1]
+        content += prose(entry.text, module, arguments(entry.signature))
+        return made
+
+    def parsed(self, text):
         holder = nodes.Element()
-        self.state.nested_parse(StringList(lines, source=self.name), self.content_offset, holder)
+        lines = StringList(text.splitlines(), source=self.name)
+        self.state.nested_parse(lines, self.content_offset, holder)
         return holder.children
 
 
-class Function(Module):
-    """One function of the package itself: ``.. leaklib-function:: setup``."""
-
-    def run(self):
-        return self.parsed([f".. autofunction:: {PACKAGE}.{self.arguments[0]}", ""])
+# --- what a module exports
 
 
-# --- docstrings
+def entries(module, name):
+    """What the page says of a name: one entry, and one for each member of a class."""
+    thing = getattr(module, name)
+    if inspect.isfunction(thing):
+        return [Entry("function", name, thing.__doc__, signature(thing))]
+    if inspect.isclass(thing):
+        return [Entry("class", name, thing.__doc__, signature(thing)), *members(thing, name)]
+    if inspect.ismodule(thing):
+        return []
+    if dataclasses.is_dataclass(thing) and "__doc__" in vars(thing):
+        return [Entry("data", name, thing.__doc__)]
+    if dataclasses.is_dataclass(thing):  # called with settings, it gives itself with these
+        return [Entry("function", name, thing.__doc__, fields(type(thing)))]
+    node, text = assigned(module, name)
+    return [Entry("data", name, text, options=value(node))]
 
 
-def as_rest(lines, link=lambda text: None, fields=()):
-    """The lines of a docstring as reStructuredText.
+def members(kind, name):
+    """The fields that a string describes, the properties and methods that have a docstring."""
+    whole = tree(kind)
+    for part, (node, text) in described(whole).items():
+        options = (f":type: {ast.unparse(node.annotation)}", *value(node), ":no-contents-entry:")
+        yield Entry("attribute", f"{name}.{part}", text, options=options)
+    for node in whole.body:
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) and node.name[0] != "_":
+            full, text = f"{name}.{node.name}", ast.get_docstring(node)
+            if isinstance(vars(kind)[node.name], property):
+                yield Entry("property", full, text)
+            else:
+                yield Entry("method", full, text, written(node))
 
-    Indented lines stay as they are, in a block. Lines that begin with one of the `fields` of a
-    class become a list of definitions. The rest is prose, in which nothing is markup but `code`;
-    link(code) is the name that it leads to, if any.
-    """
-    out, rest = [], list(lines)
+
+def tree(thing):
+    """The syntax tree of a module, a class or a function."""
+    parsed = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    return parsed if inspect.ismodule(thing) else parsed.body[0]
+
+
+def targets(node):
+    """The names that a statement assigns."""
+    to = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in to if isinstance(target, ast.Name)]
+
+
+def described(parent):
+    """{name: (statement, docstring)} of the assignments that are followed by a string."""
+    return {
+        name: (node, after.value.value)
+        for node, after in pairwise(parent.body)
+        for name in targets(node)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+
+
+def assigned(module, name):
+    """(statement, docstring) of a constant or a name for a type, where a module has it from."""
+    whole = tree(module)
+    for node in whole.body:
+        if name in targets(node):
+            return described(whole).get(name, (node, ""))
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            source = "." * node.level + (node.module or "")
+            return assigned(importlib.import_module(source, module.__spec__.parent), name)
+    raise LookupError(f"{module.__name__}.{name}: neither assigned nor imported")
+
+
+def value(node):
+    """What a statement assigns, as it is written, where that is short."""
+    given = node.value
+    if isinstance(given, ast.Call) and ast.unparse(given.func) == "field":
+        given = {part.arg: part.value for part in given.keywords}.get("default")
+    text = ast.unparse(given) if given else ""
+    return (f":value: {text}",) if 0 < len(text) <= LONGEST_VALUE else ()
+
+
+def signature(thing):
+    """A signature as it is written; of a class with fields, their names and defaults."""
+    node = tree(thing)
+    if not isinstance(node, ast.ClassDef):
+        return written(node)
+    made = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    if made:
+        return written(made[0]).removesuffix(" -> None")
+    return "" if described(node) else fields(thing)
+
+
+def written(node):
+    """(arguments) -> result, of a function's tree."""
+    node.args.args = [part for part in node.args.args if part.arg not in ("self", "cls")]
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"({ast.unparse(node.args)}){returns}"
+
+
+def fields(kind):
+    """(name, name=default): the fields of a dataclass or a NamedTuple."""
+    if not (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
+        return ""
+    shown = []
+    for part in inspect.signature(kind).parameters.values():
+        default = re.sub("^<.*", "...", repr(part.default))
+        shown.append(part.name if part.default is part.empty else f"{part.name}={default}")
+    return f"({', '.join(shown)})"
+
+
+def arguments(signature):
+    """The names of the arguments in a signature."""
+    whole = ast.parse(f"def f{signature or '()'}: pass")
+    return {node.arg for node in ast.walk(whole) if isinstance(node, ast.arg)}
+
+
+# --- what a docstring says
+
+NAMED = r"(\w+(?:, \w+)*)( +)(?=\S)"
+
+
+def prose(text, module, names=()):
+    """The nodes of a docstring; names: the arguments, which lead nowhere."""
+    rest, out = inspect.cleandoc(text or "").splitlines(), []
+    begins = rf"Source:|Raises |Returns |(?:{'|'.join(names) or '$'}): "
+
+    def taken(pattern):
+        nonlocal rest
+        block = [rest[0], *takewhile(re.compile(pattern).match, rest[1:])]
+        rest = rest[len(block) :]
+        return "\n".join(block)
+
     while rest:
-        if not rest[0].strip():
-            out.append("")
+        line = rest[0]
+        if not line:
             rest = rest[1:]
-            continue
-        if is_field(rest[0], fields):
-            block, rest = taken(rest, lambda s: is_field(s, fields) or s.startswith(" "))
-            out += ["", ".. container:: fields", ""]
-            for name, text in entries(block, fields):
-                out += indented([f"``{name}``", f"   {inline(text, link)}"], 3)
-            out.append("")
-        elif rest[0].startswith("- "):
-            block, rest = rest[:1], rest[1:]
-            more, rest = taken(rest, lambda s: s.startswith("  "))
-            inner = as_rest([block[0][2:], *dedented(more, 2)], link)
-            out += ["", f"- {inner[0]}", *indented(inner[1:], 2), ""]
-        elif rest[0].startswith(" "):
-            block, rest = taken(rest, lambda s: s.startswith(" "))
-            out += ["", ".. code-block:: text", "", *indented(dedented(block), 3), ""]
+        elif line.startswith(">>> "):
+            out.append(literal(taken("."), "pycon"))
+        elif line.startswith(" "):
+            out.append(literal(taken(" "), "text"))
+        elif line.startswith("- "):
+            points = taken("- |  ").removeprefix("- ").split("\n- ")
+            items = [nodes.list_item("", *prose(point, module, names)) for point in points]
+            out.append(nodes.bullet_list("", *items))
+        elif (named := re.match(NAMED, line)) and len(named[2]) > 1:
+            block = taken(rf" |(?!{begins}){NAMED}")
+            out.append(definitions(re.split(r"\n(?! )", block), module, names))
         else:
-            block, rest = taken(rest, lambda s: s.strip() and not s.startswith((" ", "- ")))
-            for line in block:
-                if line.startswith(OPENERS):
-                    out.append("")
-                out.append(inline(line, link))
+            out.append(paragraph(taken(rf"(?! |- |{begins})."), module, names))
     return out
 
 
-def taken(lines, wanted):
-    """(the first lines that are wanted, those after them)"""
-    count = next((i for i, line in enumerate(lines) if not wanted(line)), len(lines))
-    return lines[:count], lines[count:]
+def literal(text, language):
+    text = textwrap.dedent(text)
+    return nodes.literal_block(text, text, language=language)
 
 
-def indented(lines, by):
-    return [" " * by + line if line.strip() else "" for line in lines]
-
-
-def dedented(lines, by=None):
-    by = min(len(s) - len(s.lstrip()) for s in lines) if by is None and lines else by
-    return [line[by:] for line in lines]
-
-
-def is_field(line, fields):
-    """whether a line such as "layer, kind  its name" begins with fields of a class"""
-    names = re.match(r"\w+(?:, \w+)*(?= +\S)", line)
-    return bool(names) and set(names.group().split(", ")) <= set(fields)
-
-
-def entries(lines, fields):
-    """[(names, text)] of the lines of fields, continuation lines joined"""
-    found = []
+def definitions(lines, module, names):
+    """The lines `name  what it is` as a list."""
+    shown = nodes.definition_list()
     for line in lines:
-        if is_field(line, fields):
-            names = re.match(r"\w+(?:, \w+)*", line).group()
-            found.append((names, line[len(names) :].strip()))
-        else:
-            names, text = found[-1]
-            found[-1] = (names, f"{text} {line.strip()}")
-    return found
+        name, text = re.match(NAMED, line)[1], re.sub(NAMED, "", line, count=1)
+        term = nodes.term("", "", nodes.literal(name, name))
+        body = nodes.definition("", paragraph(text, module, names))
+        shown += nodes.definition_list_item("", term, body)
+    return nodes.container("", shown, classes=["fields"])
 
 
-def inline(text, link):
-    """A line of prose: between backticks is code, and all else means itself."""
-    parts = re.split(r"`([^`]+)`", text)
-    out = []
-    for number, part in enumerate(parts):
-        if number % 2 == 0:
-            out.append(escaped(part))
-        else:
-            target = link(part)
-            code = f":py:obj:`{part} <{target}>`" if target else f"``{part}``"
-            out.append(rf"\ {code}\ ")
-    return "".join(out)
+def paragraph(text, module, names):
+    """Prose, in which nothing is markup but `code`."""
+    shown = nodes.paragraph(support_smartquotes=False)
+    for number, part in enumerate(re.split(r"`([^`]+)`", re.sub(r"\s+", " ", text))):
+        shown += code(part, module, names) if number % 2 else nodes.Text(part)
+    return shown
 
 
-def escaped(text):
-    """What reStructuredText, or its typesetting of quotes, would read as markup means itself."""
-    return re.sub(r"""([\\*_|`:'"\-.])""", r"\\\1", text)
+def code(text, module, names):
+    """A piece of code, and what it leads to if the page has it."""
+    shown = nodes.literal(text, text)
+    word = re.match(r"[\w.]*\w", text)
+    if not word or word[0] in names:
+        return shown
+    where = {"refdomain": "py", "reftype": "obj", "reftarget": word[0], "py:module": module}
+    return addnodes.pending_xref("", shown, **where, leaklib=True)
 
 
-def linker(name, thing):
-    """What `code` in the docstring of leaklib.MODULE.NAME leads to: a full public name, or None."""
-    module = ".".join(name.split(".")[:2])
-    parameters = inspect.signature(thing).parameters if inspect.isfunction(thing) else ()
+# --- links
 
-    def link(code):
-        word = re.match(r"[\w.]*\w", code)
-        if not word or word.group() in parameters:
-            return None
-        for full in (f"{module}.{word.group()}", f"{PACKAGE}.{word.group()}"):
-            if full in documented():
-                return full
+
+def resolve(app, env, node, contnode):
+    """What Sphinx does not find by itself: `labels.idlg` said in another module, types, others'."""
+    if node.get("refdomain") != "py":
         return None
-
-    return link
-
-
-@cache
-def documented():
-    """The full names that the page shows."""
-    package = importlib.import_module(PACKAGE)
-    # checks and scenes are folders: they belong to the chapters
-    modules = [m for m in vars(package).values() if inspect.ismodule(m) and is_listed(m, package)]
-    return {f"{m.__name__}.{n}" for m in modules for n in public_names(m) if shown(m, n)}
-
-
-def is_listed(module, package):
-    folder = hasattr(module, "__path__") and not hasattr(module, "__all__")
-    return module.__name__.rpartition(".")[2] in package.__all__ and not folder
-
-
-def shown(module, name):
-    thing = getattr(module, name)
-    return is_alias(thing) or inspect.isfunction(thing) or inspect.isclass(thing)
-
-
-def process_docstring(app, what, name, thing, options, lines):
-    fields = list(getattr(thing, "__annotations__", ())) if inspect.isclass(thing) else ()
-    lines[:] = [*as_rest(lines, linker(name, thing), fields), ""]
-
-
-# --- signatures
-
-
-def process_signature(app, what, name, thing, options, signature, returns):
-    """A signature as it is written; of a class with fields, their names and defaults."""
-    if not (inspect.isfunction(thing) or inspect.isclass(thing)):
-        return None
-    node = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
-    if isinstance(node, ast.ClassDef):
-        own = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-        if not own:
-            fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
-            return f"({', '.join(map(field_text, fields))})", None
-        node = own[0]
-    without_self = [a for a in node.args.args if a.arg != "self"]
-    node.args.args = without_self
-    returns = without_private(ast.unparse(node.returns)) if node.returns else None
-    if inspect.isclass(thing):
-        returns = None
-    return f"({without_private(ast.unparse(node.args))})", returns
-
-
-def field_text(node):
-    if node.value is None:
-        return node.target.id
-    default = ast.unparse(node.value)
-    made = re.fullmatch(r"field\(default_factory=(\w+)\)", default)
-    return f"{node.target.id}={made.group(1) + '()' if made else default}"
-
-
-def without_private(text):
-    """_matching.Reconstruction -> Reconstruction: where it is kept is no reader's concern."""
-    return re.sub(r"\b_\w+\.", "", text)
-
-
-def resolve_type(app, env, node, contnode):
-    """Types in a signature: a name for a type leads to it, another library's is plain text."""
-    if node.get("refdomain") != "py" or node.get("reftype") not in ("class", "obj", "exc"):
-        return None
-    word = node["reftarget"].rpartition(".")[2]
-    python = env.get_domain("py")
-    for full in sorted(documented()):
-        if full.endswith(f".{word}") and full in python.objects:
+    python, target, is_ours = env.get_domain("py"), node["reftarget"], node.get("leaklib")
+    places = [f"{PACKAGE}.{floor}{target}" for floor in ("", "book.", "course.")]
+    word = target.rpartition(".")[2]
+    if not is_ours or (target == word and word[0].isupper()):  # a type, wherever it is
+        places = sorted(full for full in python.objects if full.rpartition(".")[2] == word)
+    for full in places:
+        if full in python.objects:
             return python.resolve_xref(
-                env, node["refdoc"], app.builder, "data", full, node, contnode
+                env, node["refdoc"], app.builder, "obj", full, node, contnode
             )
-    return None if node["reftarget"].startswith(PACKAGE) else contnode
+    return contnode if is_ours or not target.startswith(PACKAGE) else None
 
 
 def shorten(app, doctree):
     """A reader writes attacks.dlg, so that is how it is named."""
     for prefix in doctree.findall(addnodes.desc_addname):
-        short = prefix.astext().removeprefix(f"{PACKAGE}.")
-        prefix[:] = [nodes.Text(short)]
+        prefix[:] = [nodes.Text(prefix.astext().removeprefix(f"{PACKAGE}."))]
 
 
 # Sphinx writes long signatures as a <dl> of <dd> alone, which is not valid HTML and which a screen
@@ -314,9 +299,6 @@ def setup(app):
     parameters = (visit_parameters, depart_parameters)
     app.add_node(addnodes.desc_parameterlist, override=True, html=parameters)
     app.add_directive("leaklib-module", Module)
-    app.add_directive("leaklib-function", Function)
-    app.connect("autodoc-process-docstring", process_docstring)
-    app.connect("autodoc-process-signature", process_signature)
-    app.connect("missing-reference", resolve_type)
+    app.connect("missing-reference", resolve)
     app.connect("doctree-read", shorten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

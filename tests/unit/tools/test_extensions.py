@@ -1,12 +1,16 @@
 """What the book's own Sphinx extensions make of addresses, pages and docstrings."""
 
 import importlib.util
+import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
 from docutils.parsers.rst import roles
+from docutils.utils import new_document
+from sphinx import addnodes
 from sphinx.errors import ConfigError
 
 import leaklib
@@ -110,14 +114,13 @@ def test_a_page_may_describe_itself():
     assert description.description(document) == "What it says itself."
 
 
-# --- docstrings
+# --- the package: docstrings
 
 
-def shown(docstring, **settings):
-    """What a reader sees of a docstring, part by part, and whether docutils found it clean."""
-    lines = api.as_rest(docstring.splitlines(), **settings)
-    document = page("\n".join(lines))
-    assert not list(document.findall(nodes.system_message)), "\n".join(lines)
+def shown(docstring, names=()):
+    """A document of what a reader sees of a docstring."""
+    document = new_document("made up")
+    document += api.prose(docstring, "leaklib.attacks", names)
     return document
 
 
@@ -140,6 +143,8 @@ def texts(document, kind):
 def test_prose_means_itself(line):
     document = shown(line)
     assert texts(document, nodes.paragraph) == [line.replace("`", "")]
+    (paragraph,) = document.findall(nodes.paragraph)
+    assert paragraph["support_smartquotes"] is False
     assert not list(document.findall(lambda n: isinstance(n, nodes.emphasis | nodes.strong)))
 
 
@@ -156,10 +161,25 @@ def test_an_indented_line_needs_no_blank_one_before_it():
     assert texts(document, nodes.paragraph) == ["by least squares over the rows", "Returns (M,)."]
 
 
-def test_source_and_errors_begin_a_paragraph_of_their_own():
-    document = shown("A sentence.\nRaises ValueError.\nSource: somebody\net al. 1999.")
-    wanted = ["A sentence.", "Raises ValueError.", "Source: somebody et al. 1999."]
-    assert texts(document, nodes.paragraph) == wanted
+def test_an_example_is_shown_as_it_is_typed():
+    document = shown("Adds.\n\n>>> add(1, 2)\n3\n>>> add(\n...     1)\n\nSource: none.")
+    (block,) = document.findall(nodes.literal_block)
+    assert (
+        block.astext() == ">>> add(1, 2)\n3\n>>> add(\n...     1)" and block["language"] == "pycon"
+    )
+    assert texts(document, nodes.paragraph) == ["Adds.", "Source: none."]
+
+
+def test_source_errors_and_arguments_begin_a_paragraph_of_their_own():
+    document = shown(
+        "A sentence: it\ngoes on.\nlr: the rate,\nand more: much.\nRaises ValueError.\n"
+        "Source: somebody\net al. 1999.",
+        names=("lr", "betas"),
+    )
+    assert texts(document, nodes.paragraph) == [
+        "A sentence: it goes on.", "lr: the rate, and more: much.", "Raises ValueError.",
+        "Source: somebody et al. 1999.",
+    ]  # fmt: skip
 
 
 def test_points_of_a_list_may_hold_formulas():
@@ -168,47 +188,155 @@ def test_points_of_a_list_may_hold_formulas():
     )
     assert texts(document, nodes.list_item) == ["the ReLU, and more: x = 1 Good.", "the width."]
     assert texts(document, nodes.literal_block) == ["x = 1"]
+    assert texts(document, nodes.paragraph)[-1] == "End."
 
 
-def test_fields_of_a_class_become_definitions():
-    docstring = "Text.\n\nlayer, kind  its name,\n             its class\nvalue (P,) what `x` is"
-    document = shown(docstring, fields=("layer", "kind", "value"))
-    assert texts(document, nodes.term) == ["layer, kind", "value"]
+def test_names_with_two_spaces_become_definitions():
+    document = shown(
+        "Text.\n\nlayer, kind  its name,\n             its class\nvalues (P,) what `x` is\n"
+        "Raises ValueError."
+    )
+    assert texts(document, nodes.term) == ["layer, kind", "values"]
     assert texts(document, nodes.definition) == ["its name, its class", "(P,) what x is"]
+    assert texts(document, nodes.paragraph)[-1] == "Raises ValueError."
 
 
-def test_code_leads_to_what_it_names():
-    link = api.linker("leaklib.attacks.idlg", leaklib.attacks.idlg)
-    assert link("dlg") == "leaklib.attacks.dlg"
-    assert link("labels.counts") == "leaklib.labels.counts"
-    assert link("quantize(bits)") is None and link("attacks.dlg()") == "leaklib.attacks.dlg"
+def test_code_leads_to_what_it_names_unless_that_is_an_argument():
+    document = shown("As `dlg`, `labels.counts(leak)`, `labels` and `2 x`.", names=("labels",))
+    (module,) = {link["py:module"] for link in document.findall(addnodes.pending_xref)}
+    links = [link["reftarget"] for link in document.findall(addnodes.pending_xref)]
+    assert module == "leaklib.attacks" and links == ["dlg", "labels.counts", "2"]
 
 
-def test_code_that_names_an_argument_leads_nowhere():
-    link = api.linker("leaklib.adaptive.likeliest", leaklib.adaptive.likeliest)
-    assert link("defend") is None and link("labels") is None
+def resolved(target, **more):
+    """Where a link leads, on a page that shows these names."""
+    names = ("labels.idlg", "book.plots.row", "leak.Leak", "keylock.KeyLock")
+    page = {f"leaklib.{name}": None for name in names}
+    python = SimpleNamespace(objects=page, resolve_xref=lambda *link: link[4])
+    env = SimpleNamespace(get_domain=lambda name: python)
+    node = {"refdomain": "py", "reftarget": target, "refdoc": "book/api", **more}
+    return api.resolve(SimpleNamespace(builder=None), env, node, "plain text")
 
 
-def test_what_is_taken_out_of_a_private_module_is_public_where_it_is_named():
-    assert {"Leak", "stack", "share_gradient"} <= set(api.public_names(leaklib.client))
-    assert "bad" not in api.public_names(leaklib.client)
-    assert "Leak" not in api.public_names(leaklib.attacks)
-    assert not [n for n in api.documented() if any(p.startswith("_") for p in n.split("."))]
+def test_links_are_resolved_as_a_reader_writes_names():
+    assert resolved("labels.idlg", leaklib=True) == "leaklib.labels.idlg"
+    assert resolved("plots.row", leaklib=True) == "leaklib.book.plots.row"
+    assert resolved("Leak", leaklib=True) == resolved("leak.Leak") == "leaklib.leak.Leak"
+    assert resolved("KeyLock", leaklib=True) == "leaklib.keylock.KeyLock"
+    assert resolved("torch.optim", leaklib=True) == resolved("nn.Module") == "plain text"
+    assert resolved("leaklib.nobody") is None, "Sphinx would not warn"
 
 
-def signature(thing):
-    return api.process_signature(None, None, None, thing, None, None, None)
+# --- the package: names
+
+MADE_UP = """\
+from __future__ import annotations
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from . import other
+from .other import LIMIT
+
+__all__ = ["double", "Sum", "plus", "Result", "Named", "one", "LIMIT", "Numbers", "other"]
+Numbers = list[int]
+'''Several.'''
+
+def double(x: Numbers, *, by: int = 2) -> Numbers:
+    return x
+
+@dataclass(frozen=True)
+class Sum:
+    "Adds."
+    start: int = 0
+    how: object = double
+    def __call__(self, x):
+        return x
+    @property
+    def first(self) -> int:
+        "The start."
+        return self.start
+    def but(self, x: int) -> Sum:
+        "Another one."
+    def act(self):
+        return 1
+
+plus = Sum(start=1)
+
+class Result(NamedTuple):
+    "What comes."
+    value: int
+    more: Numbers = []
+
+@dataclass
+class Named:
+    name: str
+    "What it is called."
+    add: object = double
+    "How."
+    base: object = field(default=None, compare=False)
+    "Whose."
+
+one = Named("one")
+object.__setattr__(one, "__doc__", "The first. one: it says its sentence.")
+"""
 
 
-def test_signatures_are_shown_as_they_are_written():
-    text, returns = signature(leaklib.attacks.idlg)
-    assert "distance: Callable[[Tensors, Tensors], Tensor]=distances.l2" in text
-    assert returns == "Reconstruction"
-    assert signature(leaklib.keylock.attack)[1] == "Reconstruction"
-    assert signature(leaklib.keylock.KeyLock)[0].startswith("(conv: nn.Conv2d, key: Tensor")
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    """A module with one of each kind; what it says of a name: [(directive, signature, …)]."""
+    folder = tmp_path / "made_up"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(MADE_UP)
+    (folder / "other.py").write_text('LIMIT = 3.0\n"""No more."""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("made_up")
+    yield lambda name: [
+        (e.directive, e.name + e.signature, e.text, *e.options) for e in api.entries(module, name)
+    ]
+    for name in ("made_up", "made_up.other"):
+        del sys.modules[name]
 
 
-def test_a_class_of_fields_is_shown_by_their_names():
-    text, returns = signature(leaklib.client.Leak)
-    assert text.startswith("(weights, update, kind='gradient', buffers=dict(), ")
-    assert returns is None
+def test_a_function_is_shown_as_it_is_written(made_up):
+    assert made_up("double") == [("function", "double(x: Numbers, *, by: int=2) -> Numbers", None)]
+
+
+def test_a_class_is_shown_by_its_fields_and_what_is_described(made_up):
+    assert made_up("Sum") == [
+        ("class", "Sum(start=0, how=...)", "Adds."),
+        ("property", "Sum.first", "The start."),
+        ("method", "Sum.but(x: int) -> Sum", "Another one."),
+    ]
+    assert made_up("Result") == [("class", "Result(value, more=[])", "What comes.")]
+
+
+def test_fields_with_a_description_are_entries_of_their_own(made_up):
+    _, *fields = made_up("Named")
+    no_entry = ":no-contents-entry:"
+    assert fields == [
+        ("attribute", "Named.name", "What it is called.", ":type: str", no_entry),
+        ("attribute", "Named.add", "How.", ":type: object", ":value: double", no_entry),
+        ("attribute", "Named.base", "Whose.", ":type: object", ":value: None", no_entry),
+    ]
+
+
+def test_a_value_says_what_it_is(made_up):
+    assert made_up("one") == [("data", "one", "The first. one: it says its sentence.")]
+    assert made_up("plus") == [("function", "plus(start=0, how=...)", "Adds.")]
+    assert made_up("LIMIT") == [("data", "LIMIT", "No more.", ":value: 3.0")]
+    assert made_up("Numbers") == [("data", "Numbers", "Several.", ":value: list[int]")]
+    assert made_up("other") == []
+
+
+def test_a_name_that_is_nowhere_is_an_error(made_up):
+    module = sys.modules["made_up"]
+    module.nowhere = 1
+    with pytest.raises(LookupError, match="made_up.nowhere"):
+        api.entries(module, "nowhere")
+
+
+def test_the_page_lists_every_public_module():
+    page = (notebooks.ROOT / "book" / "api.md").read_text("utf-8")
+    listed = re.findall(r"(?m)^\.\. leaklib-module:: (\S+)$", page)
+    of_pages = {"book", *(f"book.{name}" for name in ("plots", "results", "widgets"))}
+    assert set(listed) == {*leaklib.__all__, *of_pages, "course.challenge", "course.grading"}
+    assert len(listed) == len(set(listed))

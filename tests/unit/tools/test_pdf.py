@@ -33,7 +33,7 @@ TABLE = "| letter | meaning |\n|---|---|\n" + "| a | the first of all the letter
 
 
 def picture():
-    """An output as leaklib.plots makes it: 320 pixels wide."""
+    """An output as leaklib.book.plots makes it: 320 pixels wide."""
     file = io.BytesIO()
     Image.new("RGB", (320, 80)).save(file, "png")
     caption = "<figure><img><figcaption>A cat &amp; a dog.</figcaption></figure>"
