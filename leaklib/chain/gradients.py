@@ -84,9 +84,8 @@ def value(
         for step in reversed(steps[first + 1 :]):
             u = step.backward(u)
         weighted[0].outer_product(u)
-        D, R, by_others = compare(
-            {name: G for step in weighted for name, G in step.gradients().items()}, *others
-        )
+        G = {name: G for step in weighted for name, G in zip(step.names, step.G)}
+        D, R, by_others = compare(G, *others)
         for step in weighted:
             step.along(R)
 
@@ -183,9 +182,6 @@ class _Weights:
 
     def outer_product(self, d: Tensor) -> None:
         self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
-
-    def gradients(self) -> Tensors:
-        return dict(zip(self.names, self.G))
 
     def along(self, R: Tensors) -> None:
         self.R, self.r = (R[name] for name in self.names)

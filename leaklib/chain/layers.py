@@ -54,7 +54,7 @@ class Layer:
     settings  attributes that are the arguments to make it again; None where it is not sent
     """
 
-    cause: str | None = None
+    cause: str | None = "has no inverse that is known here"
     settings: tuple[str, ...] | None = None
 
     def obstacle(self, layer: Any) -> str | None:
@@ -91,8 +91,7 @@ class Activation(Layer):
     ends: Callable[[Any], tuple[float, float] | None] = lambda s: (-inf, inf)
 
     def obstacle(self, layer: Any) -> str | None:
-        undone = self.inverse and self.ends(layer)
-        return None if undone else self.cause or "has no inverse that is known here"
+        return None if self.inverse and self.ends(layer) else self.cause
 
     def axes(self, layer: Any, taken: int) -> int | None:
         return taken if self.derivatives else None
@@ -139,7 +138,8 @@ class Convolution(Linear):
 
     def times(self, layer: Any, a: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
         b = None if b is None else b.flatten()  # (P O,)
-        z = torch.conv2d(_grouped(a), W.flatten(0, 1), b, *_how(layer), groups=len(W))
+        how = layer.stride, layer.padding, layer.dilation
+        z = torch.conv2d(_grouped(a), W.flatten(0, 1), b, *how, groups=len(W))
         return _apart(z, len(W))
 
     def outer(self, layer: Any, d: Tensor, a: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,20 +147,16 @@ class Convolution(Linear):
         return G.reshape(W.shape), d.sum((1, 3, 4))
 
     def back(self, layer: Any, a: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
-        if a.shape[2] == 1:
-            return self._back_by_columns(layer, a, *terms)
-        images = _grouped(a)
-        by_term = (_adjoint(layer, _grouped(d), images, W, 0) for d, W in terms)
-        return _apart(reduce(torch.add, by_term), len(a))
-
-    def _back_by_columns(self, layer: Any, a: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
-        """The same as one matrix product for all terms: five times as fast for a grey image."""
-        stride, padding, dilation = _how(layer)
+        if a.shape[2] != 1:
+            images = _grouped(a)
+            by_term = (_adjoint(layer, _grouped(d), images, W, 0) for d, W in terms)
+            return _apart(reduce(torch.add, by_term), len(a))
+        # for a grey image one matrix product for all terms is five times as fast
         d = torch.cat([d for d, _ in terms], 2).flatten(3)  # (P, B, terms O, H' W')
         W = torch.cat([W for _, W in terms], 1).flatten(2)  # (P, terms O, C k l)
         columns = (W.mT[:, None] @ d).flatten(0, 1)  # (P B, C k l, H' W')
-        images = F.fold(columns, a.shape[-2:], layer.kernel_size, dilation, padding, stride)
-        return images.reshape(a.shape)
+        how = layer.kernel_size, layer.dilation, layer.padding, layer.stride
+        return F.fold(columns, a.shape[-2:], *how).reshape(a.shape)
 
     def equations(self, stage: Stage) -> tuple[int, int, int]:
         outputs, weights = prod(stage.gives), stage.layer.weight.numel()
@@ -190,14 +186,10 @@ def _apart(a: Tensor, P: int) -> Tensor:
     return a.unflatten(1, (P, -1)).transpose(0, 1)
 
 
-def _how(layer: Any) -> tuple:
-    return layer.stride, layer.padding, layer.dilation
-
-
 def _adjoint(layer: Any, d: Tensor, a: Tensor, W: Tensor, which: int) -> Tensor:
     """d/da (which = 0) or d/dW (1) of <d, W a>, by the kernels that autograd calls."""
-    mask = [which == 0, which == 1, False]
-    how = [*map(list, _how(layer)), False, [0, 0], len(W), mask]
+    how = (list(setting) for setting in (layer.stride, layer.padding, layer.dilation))
+    how = *how, False, [0, 0], len(W), [which == 0, which == 1, False]
     return torch.ops.aten.convolution_backward(d, a, W.flatten(0, 1), None, *how)[which]
 
 
@@ -243,15 +235,16 @@ SPREAD = "divides by a spread that the gradient does not give"
 _pool, _norm = nn.modules.pooling, nn.modules.batchnorm._NormBase
 
 LAYERS: dict[type[nn.Module], Layer] = {
-    nn.Linear: Linear(settings=("in_features", "out_features", "bias")),
+    nn.Linear: Linear(None, ("in_features", "out_features", "bias")),
     nn.Conv2d: Convolution(
+        cause=None,
         settings=(
             *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"),
             *("groups", "bias", "padding_mode"),
-        )
+        ),
     ),
-    nn.Flatten: Reshape(settings=("start_dim", "end_dim")),
-    nn.Unflatten: Reshape(),
+    nn.Flatten: Reshape(None, ("start_dim", "end_dim")),
+    nn.Unflatten: Reshape(None),
     nn.Identity: Activation(inverse=lambda s, a: a),
     nn.Dropout: Activation(
         inverse=lambda s, a: a, ends=lambda s: None if s.training else (-inf, inf), cause=RANDOM

@@ -8,6 +8,7 @@ from torch.nn.functional import one_hot
 
 from leaklib import analytic, client, distances, metrics
 from leaklib.chain import LAYERS, Activation, Layer, gradients
+from leaklib.chain.layers import Reshape
 from leaklib.leak import stack
 
 ACTIVATIONS = {kind: s for kind, s in LAYERS.items() if isinstance(s, Activation)}
@@ -143,9 +144,18 @@ def test_own_activation_of_which_only_derivatives_are_known(monkeypatch):
     assert "Root '3' has no inverse that is known here" in analytic.plan(model, SHAPE).cause
 
 
-def test_own_layer_that_cannot_be_undone_says_why(monkeypatch):
-    monkeypatch.setitem(LAYERS, Root, Layer("squares its inputs"))
-    assert "Root '3' squares its inputs" in analytic.plan(small(Root()), SHAPE).cause
+@pytest.mark.parametrize(
+    ("entry", "cause"),
+    [
+        (Layer("squares its inputs"), "squares its inputs"),
+        (Layer(settings=("c",)), "has no inverse that is known here"),
+        (Reshape(), "has no inverse that is known here"),
+        (Activation(cause="squares its inputs"), "squares its inputs"),
+    ],
+)
+def test_own_layer_that_cannot_be_undone_says_why(monkeypatch, entry, cause):
+    monkeypatch.setitem(LAYERS, Root, entry)
+    assert f"Root '3' {cause}" in analytic.plan(small(Root()), SHAPE).cause
 
 
 class Doubled(nn.Sigmoid):
