@@ -200,10 +200,9 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
     chain = recursion.stages(model, shape)
     steps = []
     for i, stage in reversed(list(enumerate(chain))):
-        cause = recursion.obstacle(chain, i)
-        solved = type(stage.layer) in (nn.Linear, nn.Conv2d)
-        if cause or solved:
-            counts = (stage.unknowns, *stage.equations) if solved else (0, 0, 0, 0)
+        cause, equations = recursion.obstacle(chain, i), stage.equations
+        if cause or any(equations):
+            counts = (stage.unknowns if any(equations) else 0, *equations)
             steps.append(Equations(stage.name, type(stage.layer).__name__, *counts, cause))
     cause = next((_told(step) for step in steps if step.cause), None)
     if shape[0] != 1:
@@ -229,7 +228,7 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
         linear       x = (dl/dW)' d / |d|^2, d = dl/db where there is a bias
         convolution  W * x = z - b and d * x = dl/dW, by least squares
         activation   z = s^-1(x), d = s'(z) (W' d of the layer above)
-    for a chain of Linear, Conv2d, Flatten and Sigmoid, Tanh, LeakyReLU, ELU, Softplus or Identity.
+    for a chain of linear layers, convolutions, and activations that `chain.LAYERS` can undo.
     An equation weighs as much as the rounding of the gradient leaves it exact.
 
     shape (1, C, H, W).  The cost is that of a Cholesky factor of 8 n^2 bytes for each convolution

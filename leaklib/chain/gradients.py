@@ -24,60 +24,36 @@ Source of the trick: Pearlmutter 1994.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..leak import Tensors
-
-DERIVATIVES = {  # of s at z, where a = s(z):  (s', s'')
-    nn.Sigmoid: lambda a: (a * (1 - a), a * (1 - a) * (1 - 2 * a)),
-    nn.Tanh: lambda a: (1 - a * a, -2 * a * (1 - a * a)),
-    nn.ReLU: lambda a: ((a > 0).to(a), torch.zeros_like(a)),
-}
+from .layers import LAYERS, Activation, Linear, leaves
 
 
 def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict | None:
     """{name: layer} of a chain whose parameters are called `names`, or None for other networks.
 
-    shape (B, ...) of the images.  A chain is an `nn.Sequential`, nested or not, of Conv2d, Linear,
-    Flatten and the activations of `DERIVATIVES`, without hooks, that ends in a Linear.
+    shape (B, ...) of the images.  A chain is an `nn.Sequential`, nested or not, of layers whose
+    entries in `LAYERS` know their derivatives, without hooks, that ends in a linear layer.
     """
-    # with duplicates, for one activation may stand in several places
-    modules = model.named_modules(remove_duplicate=False)
-    leaves = {n: m for n, m in modules if type(m) is not nn.Sequential}
-    dims, last = len(shape), None
-    for module in leaves.values():
-        # the dimensions that go in, and those that come out
-        known = {
-            nn.Conv2d: (4, 4),
-            nn.Linear: (2, 2),
-            nn.Flatten: (dims, 2),
-            **dict.fromkeys(DERIVATIVES, (dims, dims)),
-        }
-        takes, gives = known.get(type(module), (None, None))
-        if takes != dims or not _is_plain(module):
+    chain = dict(leaves(model))
+    axes, entry, read = len(shape), None, set()
+    for name, layer in chain.items():
+        entry = LAYERS.get(type(layer))
+        axes = entry.axes(layer, axes) if entry else None
+        if axes is None:
             return None
-        dims, last = gives, module
-    weighted = [n for n, m in leaves.items() if type(m) in (nn.Conv2d, nn.Linear)]
-    read = {f"{n}.{what}" for n in weighted for what in ("weight", "bias")}
-    hooked = any(_hooks(m) for m in model.modules())
-    return leaves if type(last) is nn.Linear and read == set(names) and not hooked else None
-
-
-def _is_plain(module: nn.Module) -> bool:
-    if type(module) is nn.Conv2d:
-        zeros = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        return zeros and module.groups == 1 and module.bias is not None
-    if type(module) is nn.Linear:
-        return module.bias is not None
-    return type(module) is not nn.Flatten or (module.start_dim, module.end_dim) == (1, -1)
-
-
-def _hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+        if isinstance(entry, Linear):
+            read |= {f"{name}.weight", f"{name}.bias"}
+    hooked = any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules()
+    )
+    ends = isinstance(entry, Linear) and axes == 2
+    return chain if ends and read == set(names) and not hooked else None
 
 
 def value(
@@ -89,7 +65,13 @@ def value(
     R = dD/dG / 2 and the derivatives of D by the other unknowns: `squared` or `by_autograd`.
     Differentiable with respect to x, q and others, once: a second time is an error.
     """
-    steps = [_step(name, layer, W) for name, layer in layers.items()]
+    # a reshape is no step: a linear layer reads images of any shape as rows
+    entries = ((name, layer, LAYERS[type(layer)]) for name, layer in layers.items())
+    steps = [
+        _Weights(name, layer, entry, W) if isinstance(entry, Linear) else _Activation(layer, entry)
+        for name, layer, entry in entries
+        if isinstance(entry, Linear | Activation)
+    ]
     weighted = [step for step in steps if isinstance(step, _Weights)]
     with torch.no_grad():
         a = x.detach()
@@ -102,14 +84,13 @@ def value(
         for step in reversed(steps[first + 1 :]):
             u = step.backward(u)
         weighted[0].outer_product(u)
-        D, R, by_others = compare(
-            {name: G for step in weighted for name, G in step.gradients().items()}, *others
-        )
+        G = {name: G for step in weighted for name, G in zip(step.names, step.G)}
+        D, R, by_others = compare(G, *others)
         for step in weighted:
             step.along(R)
 
-        t = None  # the image does not move along R
-        for step in steps[first:]:
+        t = weighted[0].forward_along(None)  # the image does not move along R
+        for step in steps[first + 1 :]:
             t = step.forward_along(t)
         # d._L = (p z. - p <p, z.>) / B
         inner = (p * t).sum(-1, keepdim=True)
@@ -128,7 +109,7 @@ def squared(h: Tensors) -> Callable:
         R = {name: G[name].sub_(sent) for name, sent in h.items()}
         # a norm needs no room for the squares
         norms = (torch.linalg.vector_norm(r.flatten(1), dim=1) for r in R.values())
-        return sum(norm.square() for norm in norms), R, ()
+        return reduce(torch.add, (norm.square() for norm in norms)), R, ()
 
     return compare
 
@@ -162,22 +143,14 @@ class _Known(torch.autograd.Function):
         return (None, None, *map(of, ctx.saved_tensors))
 
 
-def _step(name: str, layer: nn.Module, W: Tensors):
-    if type(layer) in DERIVATIVES:
-        return _Activation(layer)
-    if type(layer) is nn.Flatten:
-        return _Flatten()
-    return (_Linear if type(layer) is nn.Linear else _Convolution)(name, layer, W)
-
-
 class _Activation:
-    def __init__(self, layer: nn.Module):
-        self.layer = layer
+    def __init__(self, layer: nn.Module, entry: Activation):
+        self.layer, self.entry, self.z = layer, entry, None
 
     def forward(self, z: Tensor) -> Tensor:
+        assert self.entry.derivatives is not None, "`layers` refuses the others"
         a = self.layer(z)
-        self.s1, self.s2 = DERIVATIVES[type(self.layer)](a)
-        self.u = self.z = None
+        self.s1, self.s2 = self.entry.derivatives(self.layer, a)
         return a
 
     def backward(self, u: Tensor) -> Tensor:
@@ -190,116 +163,34 @@ class _Activation:
 
     def backward_along(self, v: Tensor) -> Tensor:
         # d. = s' u. + s'' z. u, the second where this layer's input moves
-        return (
-            self.s1 * v if self.z is None else torch.addcmul(self.s1 * v, self.s2 * self.z, self.u)
-        )
-
-
-class _Flatten:
-    def forward(self, a: Tensor) -> Tensor:
-        self.shape = a.shape
-        return a.flatten(2)  # (P, B, M)
-
-    def backward(self, u: Tensor) -> Tensor:
-        return u.reshape(self.shape)
-
-    def forward_along(self, t: Tensor) -> Tensor:
-        return t.flatten(2)
-
-    backward_along = backward
+        d = self.s1 * v
+        return d if self.z is None else torch.addcmul(d, self.s2 * self.z, self.u)
 
 
 class _Weights:
-    """z = W a + b; the kinds define `times`, `outer` and `back`."""
+    def __init__(self, name: str, layer: nn.Module, entry: Linear, W: Tensors):
+        self.names, self.layer, self.entry = (f"{name}.weight", f"{name}.bias"), layer, entry
+        self.W, self.b = (W[name] for name in self.names)
 
-    def __init__(self, name: str, layer: nn.Module, W: Tensors):
-        self.names = (f"{name}.weight", f"{name}.bias")
-        self.layer, self.W, self.b = layer, *(W[name] for name in self.names)
-
-    def forward(self, a):
+    def forward(self, a: Tensor) -> Tensor:
         self.a = a
-        return self.times(a, self.W, self.b)
+        return self.entry.times(self.layer, a, self.W, self.b)
 
-    def backward(self, d):
+    def backward(self, d: Tensor) -> Tensor:
         self.outer_product(d)
-        return self.back((d, self.W))
+        return self.entry.back(self.layer, self.a, (d, self.W))
 
-    def outer_product(self, d):
-        self.d, self.G = d, self.outer(d)
+    def outer_product(self, d: Tensor) -> None:
+        self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
 
-    def gradients(self):
-        return dict(zip(self.names, self.G))
-
-    def along(self, R):
+    def along(self, R: Tensors) -> None:
         self.R, self.r = (R[name] for name in self.names)
 
-    def forward_along(self, t):
+    def forward_along(self, t: Tensor | None) -> Tensor:
         # z. = R a + r + W a.
-        moved = self.times(self.a, self.R, self.r)
-        return moved if t is None else moved.add_(self.times(t, self.W))
+        moved = self.entry.times(self.layer, self.a, self.R, self.r)
+        return moved if t is None else moved.add_(self.entry.times(self.layer, t, self.W))
 
-    def backward_along(self, v):
+    def backward_along(self, v: Tensor) -> Tensor:
         # u. = R' d + W' d.
-        return self.back((self.d, self.R), (v, self.W))
-
-
-class _Linear(_Weights):
-    """a (P, B, M), W (P, O, M)."""
-
-    def times(self, a, W, b=None):
-        return a @ W.mT if b is None else torch.baddbmm(b[:, None], a, W.mT)
-
-    def outer(self, d):
-        return d.mT @ self.a, d.sum(1)
-
-    def back(self, *terms):
-        return sum(d @ W for d, W in terms)
-
-
-class _Convolution(_Weights):
-    """a (P, B, C, H, W), W (P, O, C, k, l): one convolution of P groups."""
-
-    def times(self, a, W, b=None):
-        b = None if b is None else b.flatten()
-        z = torch.conv2d(_grouped(a), W.flatten(0, 1), b, *self._how(), groups=len(W))
-        return _apart(z, len(W))
-
-    def outer(self, d):
-        G = self._adjoint(_grouped(d), _grouped(self.a), self.W.flatten(0, 1), 1)
-        return G.reshape(self.W.shape), d.sum((1, 3, 4))
-
-    def back(self, *terms):
-        if self.W.shape[2] == 1:
-            return self._back_by_columns(*terms)
-        a = _grouped(self.a)
-        by_term = (self._adjoint(_grouped(d), a, W.flatten(0, 1), 0) for d, W in terms)
-        return _apart(sum(by_term), len(self.W))
-
-    def _back_by_columns(self, *terms):
-        """The same as one matrix product for all terms: five times as fast for a grey image."""
-        stride, padding, dilation = self._how()
-        d = torch.cat([d for d, _ in terms], 2).flatten(3)  # (P, B, terms O, H' W')
-        W = torch.cat([W for _, W in terms], 1).flatten(2)  # (P, terms O, C k l)
-        columns = W.mT[:, None] @ d  # (P, B, C k l, H' W')
-        size, kernel = self.a.shape[-2:], self.layer.kernel_size
-        images = F.fold(columns.flatten(0, 1), size, kernel, dilation, padding, stride)
-        return images.reshape(self.a.shape)
-
-    def _how(self):
-        return self.layer.stride, self.layer.padding, self.layer.dilation
-
-    def _adjoint(self, d, a, W, which):
-        """d/da (which = 0) or d/dW (1) of <d, W a>, by the kernels that autograd calls."""
-        mask = [which == 0, which == 1, False]
-        how = [*map(list, self._how()), False, [0, 0], len(self.W), mask]
-        return torch.ops.aten.convolution_backward(d, a, W, None, *how)[which]
-
-
-def _grouped(a: Tensor) -> Tensor:
-    """(P, B, C, H, W) -> (B, P C, H, W)."""
-    return a.transpose(0, 1).flatten(1, 2)
-
-
-def _apart(a: Tensor, P: int) -> Tensor:
-    """(B, P C, H, W) -> (P, B, C, H, W)."""
-    return a.unflatten(1, (P, -1)).transpose(0, 1)
+        return self.entry.back(self.layer, self.a, (self.d, self.R), (v, self.W))

@@ -15,42 +15,22 @@ Source: Zhu & Blaschko 2021, published code (R-GAP: two classes, no biases, equa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from math import inf, prod
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, NamedTuple
 
 import torch
 from scipy import sparse
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..leak import Tensors
+from ..random import generator
+from .layers import LAYERS, Activation, Linear, Stage, leaves, windows
 
 PROBES = 40  # random vectors behind a standard deviation, which is right to about 11 %
 POWERS = 3  # of a matrix, behind its condition
 REFINEMENTS = 2
 RIDGE = 1e-9  # what a matrix gets that has no inverse, its diagonal being 1
-RENUMBER = (nn.Flatten, nn.Unflatten)
-INVERSES = {  # of a = s(z): (s^-1, and the ends of the open interval of a), given the layer s
-    nn.Identity: lambda s: (lambda a: a, -inf, inf),
-    nn.Dropout: lambda s: (lambda a: a, -inf, inf),  # in evaluation mode
-    nn.Sigmoid: lambda s: (torch.logit, 0.0, 1.0),
-    nn.Tanh: lambda s: (torch.atanh, -1.0, 1.0),
-    nn.LeakyReLU: lambda s: (lambda a: a.where(a > 0, a / s.negative_slope), -inf, inf),
-    nn.ELU: lambda s: (lambda a: a.where(a > 0, torch.log1p(a / s.alpha)), -s.alpha, inf),
-    nn.Softplus: lambda s: (lambda a: a + (-torch.expm1(-s.beta * a)).log() / s.beta, 0.0, inf),
-}
-_pooling, _norm = nn.modules.pooling, nn.modules.batchnorm._NormBase
-CAUSES = {
-    "gives many inputs the same output": (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid),
-    "gives two inputs the same output": (nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish),
-    "keeps less than it reads": (
-        *(_pooling._MaxPoolNd, _pooling._AvgPoolNd),
-        *(_pooling._AdaptiveMaxPoolNd, _pooling._AdaptiveAvgPoolNd),
-    ),
-    "drops entries at random in training mode": (nn.modules.dropout._DropoutNd,),
-    "divides by a spread that the gradient does not give": (_norm, nn.GroupNorm, nn.LayerNorm),
-}
 
 
 class Estimate(NamedTuple):
@@ -60,29 +40,6 @@ class Estimate(NamedTuple):
     sd: Tensor
 
 
-class Stage(NamedTuple):
-    """A layer of a chain, and the shapes that it takes and gives, without the batch's."""
-
-    name: str
-    layer: nn.Module
-    takes: torch.Size
-    gives: torch.Size
-
-    @property
-    def unknowns(self) -> int:
-        return prod(self.takes)
-
-    @property
-    def equations(self) -> tuple[int, int, int]:
-        """Of the layer's outputs, of its weights' gradient, and how many say what others say."""
-        weights = self.layer.weight.numel()
-        if type(self.layer) is nn.Linear:
-            return 0, weights, weights - self.unknowns  # every row of dl/dV says x
-        outputs = prod(self.gives)
-        differ = _rank(self) if self.layer.groups == 1 else outputs + weights
-        return outputs, weights, outputs + weights - differ
-
-
 # ------------------------------------------------------------------ before anything is solved
 def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
     """The layers of an `nn.Sequential`, nested or not, in order; another network is one stage."""
@@ -90,94 +47,39 @@ def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
     x = torch.zeros(tuple(shape), dtype=like.dtype, device=like.device)
     chain = []
     with torch.no_grad():
-        for name, layer in _leaves(model, ""):
+        for name, layer in leaves(model):
             z = layer(x.clone())  # an activation in place must not move x
             chain.append(Stage(name, layer, x.shape[1:], z.shape[1:]))
             x = z
     return chain
 
 
-def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    if type(module) is not nn.Sequential:
-        yield name, module
-        return
-    for key, child in module._modules.items():
-        yield from _leaves(child, f"{name}.{key}".removeprefix("."))
-
-
 def obstacle(chain: Sequence[Stage], i: int) -> str | None:
     """Why layer i of the chain cannot be inverted; None where it can, as far as counting says."""
-    stage, layer, kind = chain[i], chain[i].layer, type(chain[i].layer)
-    for cause, kinds in CAUSES.items():
-        if isinstance(layer, kinds) and not (kind in INVERSES and not layer.training):
-            return cause
-    if kind not in (nn.Linear, nn.Conv2d, *INVERSES, *RENUMBER):
-        return "is no layer known here, and may branch: wanted an nn.Sequential of layers"
-    if i == len(chain) - 1 and (kind is not nn.Linear or layer.bias is None):
+    stage, layer = chain[i], chain[i].layer
+    entry, cause = LAYERS.get(type(layer)), _cause(layer)
+    if cause:
+        return cause
+    if i == len(chain) - 1 and (getattr(entry, "reads", 0) != 1 or layer.bias is None):
         return "ends the network, where the recursion starts from a linear layer with a bias"
-    if kind in (nn.Linear, nn.Conv2d):
-        return _obstacle_of_weights(chain, stage)
-    # a leaky slope of zero or below has no inverse, nor has ELU with such an alpha
-    rises = getattr(layer, "negative_slope", 1) > 0 and getattr(layer, "alpha", 1) > 0
-    return None if rises else "gives many inputs the same output"
-
-
-def _obstacle_of_weights(chain: Sequence[Stage], stage: Stage) -> str | None:
-    layer, mine = stage.layer, {id(p) for p in stage.layer.parameters()}
+    if not isinstance(entry, Linear):
+        return None
+    mine = {id(p) for p in layer.parameters()}
     users = sum(any(id(p) in mine for p in other.layer.parameters()) for other in chain)
     if users > 1 or not all(p.requires_grad for p in layer.parameters()):
         return "has frozen or shared weights, and so no gradient of its own"
-    if len(stage.takes) != (1 if type(layer) is nn.Linear else 3):
+    if len(stage.takes) != entry.reads:
         return f"reads inputs of shape {tuple(stage.takes)}, not (n,) or (C, H, W)"
-    if type(layer) is nn.Linear:
-        return None
-    if layer.groups != 1:
-        return f"has {layer.groups} groups"
-    where = windows(stage)
-    unread = stage.unknowns - len(where[where >= 0].unique())
-    if unread:
-        return f"never reads {unread:,} of its inputs"
-    outputs, weights, repeated = stage.equations
-    too_few = stage.unknowns > outputs + weights - repeated
-    return "has too few equations" if too_few else None
+    return entry.short(stage)
 
 
-def _rank(stage: Stage) -> int:
-    """How many of a convolution's equations differ, at most; just so many for most W and d.
-
-    Of O filters with K weights each and L places, r = min(O, K) filters and s = min(O, L) slopes
-    can be independent.  The outputs give r L equations.  With a stride, weights k and k + stride
-    of a filter meet the same inputs: each such class of weights gives s equations a weight, but no
-    more than the inputs that it meets.  And of both together r s are the same, since
-        sum_L d_o (W_p * x) = sum_k W_p (d_o * x)   for every pair of filters o and p.
-    """
-    layer, where = stage.layer, windows(stage)
-    filters, (K, L) = layer.out_channels, where.shape
-    r, s = min(filters, K), min(filters, L)
-    phase = [
-        torch.arange(layer.kernel_size[i]) * layer.dilation[i] % layer.stride[i] for i in (0, 1)
-    ]
-    phase = (phase[0][:, None] * layer.stride[1] + phase[1]).flatten()
-    taps = where[: len(phase)]  # of one channel: the others are alike
-    met = [taps[phase == p] for p in phase.unique()]
-    by_class = (min(s * len(t), len(t[t >= 0].unique())) for t in met)
-    return r * L + layer.in_channels * sum(by_class) - r * s
-
-
-def windows(stage: Stage) -> Tensor:
-    """Which input every weight of a filter meets at every output: (C k l, H' W'), -1 for padding.
-
-    Found by convolving the numbers of the inputs with each of the C k l filters that have a single
-    one, so that strides, dilations and all kinds of padding are the layer's own.
-    """
-    C, H, W = stage.takes
-    K = C * prod(stage.layer.kernel_size)
-    one_hot = torch.eye(K, dtype=torch.float64).reshape(K, C, *stage.layer.kernel_size)
-    filters = {"weight": one_hot}
-    if stage.layer.bias is not None:
-        filters["bias"] = torch.zeros(K, dtype=torch.float64)
-    numbers = torch.arange(1, C * H * W + 1, dtype=torch.float64).reshape(1, C, H, W)
-    return functional_call(stage.layer, filters, (numbers,))[0].flatten(1).round().long() - 1
+def _cause(layer: nn.Module) -> str | None:
+    """Why a layer by itself has no inverse: of a derived type, where its base has none."""
+    for kind in type(layer).__mro__:
+        cause = LAYERS[kind].obstacle(layer) if kind in LAYERS else None
+        if cause or type(layer) in LAYERS:
+            return cause
+    return "is no layer known here, and may branch: wanted an nn.Sequential of layers"
 
 
 # ------------------------------------------------------------------ the recursion
@@ -186,27 +88,28 @@ def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dic
     eps = torch.finfo(next(iter(h.values())).dtype).eps / 2  # what rounding does to a number sent
     W, h = ({name: t.detach().cpu().double() for name, t in ts.items()} for ts in (W, h))
     condition = {}
-    z = d = None
+    z = d = Estimate(torch.empty(0), torch.empty(0))  # the last layer reads neither
     for stage in reversed(chain):
-        if type(stage.layer) in RENUMBER:
-            continue
-        if type(stage.layer) in INVERSES:
-            z, d = _through_activation(stage.layer, z, d, eps)
-            continue
-        through = _through_linear if type(stage.layer) is nn.Linear else _through_convolution
-        name = f"{stage.name}.".removeprefix(".")
-        ours = (ts.get(f"{name}{what}") for what in ("weight", "bias") for ts in (W, h))
-        z, d, condition[stage.name] = through(stage, *ours, z, d, eps)
+        entry = LAYERS[type(stage.layer)]
+        if isinstance(entry, Activation):
+            z, d = _through_activation(stage.layer, entry, z, d, eps)
+        elif isinstance(entry, Linear):
+            name = f"{stage.name}.".removeprefix(".")
+            V, b, dV, db = (ts.get(f"{name}{of}") for ts in (W, h) for of in ("weight", "bias"))
+            through = _through_linear if entry.reads == 1 else _through_convolution
+            z, d, condition[stage.name] = through(stage, V, b, dV, db, z, d, eps)
     return z, condition
 
 
-def _through_activation(layer: nn.Module, a: Estimate, u: Estimate, eps: float):
+def _through_activation(layer: nn.Module, s: Activation, a: Estimate, u: Estimate, eps: float):
     """(a, dl/da) -> (z, dl/dz), a = s(z)."""
-    inverse, low, high = INVERSES[type(layer)](layer)
+    ends = s.ends(layer)
+    assert s.inverse is not None and ends is not None, "`obstacle` refuses the others"
+    low, high = ends
     sd = torch.hypot(a.sd, eps * a.value) + torch.finfo(torch.float32).tiny
     # a must lie where s^-1 is defined; closer to its ends than its error it says no more
     margin = sd.clamp(max=(high - low) / 4)
-    z = inverse(torch.minimum(torch.maximum(a.value, low + margin), high - margin))
+    z = s.inverse(layer, torch.minimum(torch.maximum(a.value, low + margin), high - margin))
     s1 = _slope(layer, z)
     # z = s^-1(a) is off by da / s'(z);  d = s'(z) u, and s' bends, or jumps, over that error
     sd_z = sd / s1
@@ -221,8 +124,8 @@ def _slope(layer: nn.Module, z: Tensor) -> Tensor:
         return torch.autograd.grad(layer(z.clone()).sum(), z)[0]
 
 
-def _through_linear(stage, V, dV, b, db, z, d, eps):
-    """(z, dl/dz) -> (x, dl/dx), z = V x + b; z, which the last layer does not know, is not read."""
+def _through_linear(stage, V, b, dV, db, z, d, eps):
+    """(z, dl/dz) -> (x, dl/dx, condition), z = V x + b."""
     if db is not None:
         d = Estimate(db, torch.zeros_like(db))  # the very numbers that the client went on with
     norm_squared = (d.value @ d.value).clamp(min=torch.finfo(torch.float64).tiny)
@@ -230,12 +133,12 @@ def _through_linear(stage, V, dV, b, db, z, d, eps):
     x = dV.mT @ d.value / norm_squared
     sd = (eps + (d.value * d.sd).norm() / norm_squared) * x.abs()
     # dl/dx = V' d
-    u, variance = V.mT @ d.value, V.mT.square() @ _variance(d, len(V), eps)
-    return Estimate(x, sd), Estimate(u, variance.sqrt()), 1.0
+    u, noise = V.mT @ d.value, V.mT.square() @ _variance(d, len(V), eps)
+    return Estimate(x, sd), Estimate(u, noise.sqrt()), 1.0
 
 
-def _through_convolution(stage, W, G, b, _, z, d, eps):
-    """(z, dl/dz) -> (x, dl/dx), z = W * x + b."""
+def _through_convolution(stage, W, b, dW, _, z, d, eps):
+    """(z, dl/dz) -> (x, dl/dx, condition), z = W * x + b."""
     where, n = windows(stage), stage.unknowns  # (C k l, H' W')
     K, L = where.shape
     seen, W = (where >= 0).double(), W.flatten(1)  # (O, C k l)
@@ -250,26 +153,13 @@ def _through_convolution(stage, W, G, b, _, z, d, eps):
     sd_G = (x_squared * _variance(d, L, eps).reshape(-1, L) @ seen.mT).sqrt()  # (O, C k l)
     x, condition = _least_squares(
         sparse.vstack([by_output, by_weight]),
-        torch.cat([z0.flatten(), G.flatten()]),
+        torch.cat([z0.flatten(), dW.flatten()]),
         torch.cat([sd_z, sd_G.flatten()]),
     )
     # dl/dx = W' d
     u = _times(by_output.T, d.value)
     noise = _variance(d, by_output.nnz / n, eps)
     return x, Estimate(u, _times(by_output.multiply(by_output).T, noise).sqrt()), condition
-
-
-def _of_sum(terms: float, eps: float) -> float:
-    """By how much a sum of so many terms is off, against its size: about sqrt(terms) / 4 roundings.
-
-    A quarter was measured on the LeNet's convolutions, on one processor.
-    """
-    return eps * max(1.0, terms**0.5 / 4)
-
-
-def _variance(d: Estimate, terms: float, eps: float) -> Tensor:
-    """Of each d in a sum of so many terms, d times numbers known."""
-    return d.sd.square() + (_of_sum(terms, eps) * d.value).square()
 
 
 def _rows(values: Tensor, where: Tensor, along: int, n: int) -> sparse.csr_array:
@@ -285,8 +175,21 @@ def _rows(values: Tensor, where: Tensor, along: int, n: int) -> sparse.csr_array
     return sparse.csr_array((value, (row, column)), (len(values) * length, n))
 
 
-def _least_squares(A: sparse.csr_array, r: Tensor, sd: Tensor) -> tuple[Estimate, float]:
-    """x (n,) that minimises |(A x - r) / sd|^2, with its deviations, and the condition of A.
+def _of_sum(terms: float, eps: float) -> float:
+    """By how much a sum of so many terms is off, against its size: about sqrt(terms) / 4 roundings.
+
+    A quarter was measured on the LeNet's convolutions, on one processor.
+    """
+    return eps * max(1.0, terms**0.5 / 4)
+
+
+def _variance(d: Estimate, terms: float, eps: float) -> Tensor:
+    """Of each d in a sum of so many terms, d times numbers known."""
+    return d.sd.square() + (_of_sum(terms, eps) * d.value).square()
+
+
+def _least_squares(A: Any, r: Tensor, sd: Tensor) -> tuple[Estimate, float]:
+    """x (n,) that minimises |(A x - r) / sd|^2, A sparse, with its deviations and A's condition.
 
     By Cholesky of the normal equations, with each column of A scaled to length 1, and refined with
     the residual of A itself.  The condition is that of A with its rows and columns so scaled.
@@ -306,7 +209,7 @@ def _least_squares(A: sparse.csr_array, r: Tensor, sd: Tensor) -> tuple[Estimate
     for _ in range(1 + REFINEMENTS):
         x += inverse(_times(A.T, r - _times(A, x))[:, None])[:, 0]
     # the deviations are those of L'^-1 v, v ~ N(0, 1); larger, where the equations do not agree
-    V = torch.randn(PROBES, len(M), generator=torch.Generator().manual_seed(0)).double().mT
+    V = torch.randn(PROBES, len(M), generator=generator(0, "probes")).double().mT
     sd = triangle(L.mT, V, upper=True).square().mean(1).sqrt()
     excess = (r - _times(A, x)).square().sum() / max(A.shape[0] - len(M), 1)
     sd *= excess.sqrt().clamp(min=1)
@@ -324,5 +227,5 @@ def _largest(matrix: Callable[[Tensor], Tensor], V: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(V.mT @ matrix(V))[-1]
 
 
-def _times(A: sparse.sparray, v: Tensor) -> Tensor:
+def _times(A: Any, v: Tensor) -> Tensor:
     return torch.from_numpy(A @ v.numpy())  # (n,) or (n, columns)

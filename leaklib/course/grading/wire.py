@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import OrderedDict
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from safetensors.torch import save as bytes_of
 from torch import nn
 
 from ..._errors import bad
+from ...chain import LAYERS
 from ...leak import Leak
 
 HEADER = struct.Struct("<QQ")
@@ -26,27 +27,14 @@ MOST_JSON = 16 * 2**20  # its lists and dicts take many times as much memory as 
 AT_ONCE = 2**20
 DEEPEST = 40
 
-# the layers of leaklib's networks, and the attributes that make them again
-LAYERS = {
-    "Linear": ("in_features", "out_features"),
-    "Conv2d": ("in_channels", "out_channels", "kernel_size", "stride", "padding"),
-    "LeakyReLU": ("negative_slope",),
-    "Sigmoid": (),
-    "Tanh": (),
-    "ReLU": (),
-    "SiLU": (),
-    "GELU": (),
-    "Softplus": (),
-    "Flatten": (),
-}
 FIELDS_OF_LEAK = ("weights", "update", "kind", "buffers", "batch_size", "victims")
 
 
 def pack(value: object) -> bytes:
     """A value as bytes: None, bool, int, float, str, list, tuple, dict, tensor, Leak, network.
 
-    A NumPy array becomes a tensor.  A network is an `nn.Sequential` of `LAYERS`.  Raises TypeError
-    for anything else, naming it.
+    A NumPy array becomes a tensor.  A network is an `nn.Sequential` of the layers of `kinds`.
+    Raises TypeError for anything else, naming it.
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = json.dumps(_tree(value, tensors, 0)).encode()
@@ -132,17 +120,44 @@ def _tree(value: object, tensors: dict[str, torch.Tensor], depth: int) -> list:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
-def _layer(layer: nn.Module) -> tuple:
+def kinds() -> dict[str, type[nn.Module]]:
+    """{name: type} of the layers that are sent: PyTorch's own, whose settings `LAYERS` knows."""
+    return {
+        kind.__name__: kind
+        for kind, known in LAYERS.items()
+        if known.settings is not None and getattr(nn, kind.__name__, None) is kind
+    }
+
+
+def _layer(layer: nn.Module) -> tuple[str, dict[str, object]]:
+    """A layer's name in `kinds`, and the settings that make it again."""
     kind = type(layer).__name__
-    if kind not in LAYERS or type(layer) is not getattr(nn, kind):
+    if kinds().get(kind) is not type(layer):
         raise TypeError(f"a network with a layer of type {kind}")
-    settings = {name: getattr(layer, name) for name in LAYERS[kind]}
-    if kind in ("Linear", "Conv2d"):
+    settings = {name: getattr(layer, name) for name in LAYERS[type(layer)].settings or ()}
+    if "bias" in settings:  # a parameter, or None, where the type asks for True or False
         settings["bias"] = layer.bias is not None
-    return kind, settings
+    return kind, _plain(kind, settings)
 
 
-def _value(tree: list, tensors: dict[str, torch.Tensor], plain: bool) -> object:
+def _made(kind: str, settings: dict[str, object]) -> nn.Module:
+    """The layer of `_layer`."""
+    layer = kinds()[kind]
+    if set(settings) != set(LAYERS[layer].settings or ()):
+        raise TypeError(f"a network with a layer of type {kind}, with other settings than its own")
+    return layer(**_plain(kind, settings))
+
+
+def _plain(kind: str, settings: dict[str, object]) -> dict[str, object]:
+    """The settings, if they are numbers, words and tuples of these."""
+    for value in settings.values():
+        parts = value if isinstance(value, tuple) else (value,)
+        if any(part is not None and type(part) not in (bool, int, float, str) for part in parts):
+            raise TypeError(f"a network with a layer of type {kind}, whose settings are not plain")
+    return settings
+
+
+def _value(tree: list, tensors: dict[str, torch.Tensor], plain: bool) -> Any:
     kind, content = tree
     if kind == "plain" and (content is None or type(content) in (bool, int, float, str)):
         return content
@@ -158,7 +173,7 @@ def _value(tree: list, tensors: dict[str, torch.Tensor], plain: bool) -> object:
         return Leak(**dict(zip(FIELDS_OF_LEAK, fields, strict=True)))
     if kind == "network" and not plain:
         layers, weights = (_value(item, tensors, plain) for item in content[:2])
-        named = OrderedDict((name, getattr(nn, k)(**settings)) for name, (k, settings) in layers)
+        named = OrderedDict((name, _made(*layer)) for name, layer in layers)
         network = nn.Sequential(named)
         network.load_state_dict(weights, assign=True)  # as exact as it was
         return network.train(content[2])

@@ -7,6 +7,7 @@ from scipy import sparse
 from torch import nn
 
 from leaklib import analytic, attacks, client, data, metrics, models
+from leaklib.chain import layers, recursion
 
 SMALL = (1, 1, 12, 12)
 
@@ -233,7 +234,7 @@ def test_weighted_least_squares_with_deviations_and_condition():
     truth = torch.randn(50, generator=generator).double()
     sd = torch.logspace(-6, 0, 90).double()
     right = A @ truth + sd * torch.randn(90, generator=generator).double()
-    x, condition = _recursion._least_squares(sparse.csr_array(A.numpy()), right, sd)
+    x, condition = recursion._least_squares(sparse.csr_array(A.numpy()), right, sd)
 
     weighted = A / sd[:, None]
     wanted = np.linalg.lstsq(weighted.numpy(), (right / sd).numpy(), rcond=None)[0]
@@ -248,16 +249,16 @@ def test_weighted_least_squares_with_deviations_and_condition():
 def test_deviations_grow_where_equations_do_not_agree():
     A = sparse.csr_array(np.ones((100, 1)))
     noise = torch.randn(100, generator=torch.Generator().manual_seed(0)).double()
-    small, _ = _recursion._least_squares(A, 1e-3 * noise, torch.full((100,), 1e-3).double())
-    large, _ = _recursion._least_squares(A, 1e-1 * noise, torch.full((100,), 1e-3).double())
+    small, _ = recursion._least_squares(A, 1e-3 * noise, torch.full((100,), 1e-3).double())
+    large, _ = recursion._least_squares(A, 1e-1 * noise, torch.full((100,), 1e-3).double())
     assert large.sd / small.sd == pytest.approx(100, rel=0.2)
 
 
 def test_windows_are_the_layers_own():
     layer = nn.Conv2d(2, 3, (2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 2)).double()
-    stage = _recursion.Stage("c", layer, torch.Size((2, 6, 7)), None)
+    stage = layers.Stage("c", layer, torch.Size((2, 6, 7)), None)
     x = torch.randn(2, 6, 7, generator=torch.Generator().manual_seed(0)).double()
-    where = _recursion.windows(stage)  # (C k l, H' W')
+    where = layers.windows(stage)  # (C k l, H' W')
     met = torch.where(where >= 0, x.flatten()[where.clamp(min=0)], 0.0)
     wanted = layer(x[None])[0].flatten(1)
     got = layer.weight.flatten(1) @ met + layer.bias[:, None]
@@ -320,7 +321,7 @@ def test_equations_that_differ_are_as_many_as_the_rank(channels, size, filters, 
     weights = torch.func.grad(lambda W, x: (outputs(x, W) * d).sum())
     A = torch.func.jacrev(lambda x: outputs(x, W).flatten())(x).flatten(1)
     G = torch.func.jacrev(lambda x: weights(W, x).flatten())(x).flatten(1)
-    stage = _recursion.Stage("c", layer, x.shape, d.shape)
+    stage = layers.Stage("c", layer, x.shape, d.shape)
     of_outputs, of_weights, repeated = stage.equations
     assert (of_outputs, of_weights) == (len(A), len(G))
     rank = int(torch.linalg.matrix_rank(torch.cat([A, G])))

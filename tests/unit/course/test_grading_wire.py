@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from leaklib import client, models
+from leaklib.chain import LAYERS, Activation, Layer
 from leaklib.course.grading import wire
 from leaklib.leak import Leak
 
@@ -144,12 +145,21 @@ def test_a_network_comes_back_and_computes_the_same(training):
     assert list(got.state_dict()) == list(model.state_dict())
 
 
+def test_the_layers_that_are_sent_are_these():
+    assert set(wire.kinds()) == {
+        "Linear", "Conv2d", "Flatten", "Sigmoid", "Tanh", "ReLU", "LeakyReLU", "SiLU", "GELU",
+        "Softplus",
+    }  # fmt: skip
+    assert all(kind is getattr(nn, name) for name, kind in wire.kinds().items())
+
+
 def test_every_layer_named_comes_back():
     made = {
-        "Linear": nn.Linear(3, 2, bias=False), "Conv2d": nn.Conv2d(1, 2, 3, 2, 1),
-        "LeakyReLU": nn.LeakyReLU(0.3), "Flatten": nn.Flatten(),
+        "Linear": nn.Linear(3, 2, bias=False), "LeakyReLU": nn.LeakyReLU(0.3),
+        "Conv2d": nn.Conv2d(2, 4, 3, 2, 1, 2, 2, False, "reflect"), "Flatten": nn.Flatten(2),
+        "GELU": nn.GELU("tanh"), "Softplus": nn.Softplus(2.0, 10.0),
     }  # fmt: skip
-    for name in wire.LAYERS:
+    for name in wire.kinds():
         layer = made.get(name) or getattr(nn, name)()
         assert str(back(nn.Sequential(layer))) == str(nn.Sequential(layer))
 
@@ -189,6 +199,60 @@ def test_a_network_of_other_layers_is_named():
     for layer in (nn.BatchNorm2d(3), nn.Sequential(nn.Flatten()), Flatten()):
         with pytest.raises(TypeError, match=f"a layer of type {type(layer).__name__}"):
             wire.pack(nn.Sequential(layer))
+
+
+class Linear(nn.Module):
+    """A layer of one's own, by a name of PyTorch's."""
+
+    in_features, out_features, bias = 3, 2, None
+
+    def forward(self, x):
+        return x
+
+
+def test_an_entry_of_the_registry_sends_no_layer_of_ones_own(monkeypatch):
+    for kind in (Own, Linear):
+        layer = type(kind.__name__, (Linear,), {})()
+        monkeypatch.setitem(LAYERS, type(layer), Activation(settings=()))
+        with pytest.raises(TypeError, match=f"a layer of type {kind.__name__}$"):
+            wire.pack(nn.Sequential(layer))
+    assert wire.kinds()["Linear"] is nn.Linear and "Own" not in wire.kinds()
+
+
+def test_an_entry_of_the_registry_sends_pytorchs_own_layer_with_plain_settings(monkeypatch):
+    for layer, name in ((nn.ELU(0.5), "alpha"), (nn.ZeroPad2d(1), "padding")):
+        with pytest.raises(TypeError, match="a network with a layer of type"):
+            wire.pack(nn.Sequential(layer))
+        monkeypatch.setitem(LAYERS, type(layer), Layer(settings=(name,)))
+        assert str(back(nn.Sequential(layer))) == str(nn.Sequential(layer))
+
+
+def test_settings_that_are_not_plain_are_not_sent(monkeypatch):
+    monkeypatch.setitem(LAYERS, nn.CircularPad2d, Layer(settings=("padding",)))
+    for padding in (torch.ones(4), nn.Flatten(), [1, 1], (1, (1, 1))):
+        layer = nn.CircularPad2d(1)
+        layer.__dict__["padding"] = padding
+        with pytest.raises(TypeError, match="CircularPad2d, whose settings are not plain"):
+            wire.pack(nn.Sequential(layer))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ("Bilinear", {"in1_features": 1, "in2_features": 1, "out_features": 1}),
+        ("Module", {}), ("modules", {}), ("__class__", {}), ("ELU", {"alpha": 1.0}),
+        (["Tanh"], {}), (None, {}), ("Tanh", None), ("Flatten", {"start_dim": 1}),
+        ("Tanh", {"inplace": True}),
+        ("LeakyReLU", {"negative_slope": torch.ones(1)}),
+        ("LeakyReLU", {"negative_slope": [1]}),
+    ],
+)  # fmt: skip
+def test_a_network_that_names_anything_else_does_not_come(layer, monkeypatch):
+    monkeypatch.setattr(wire, "_layer", lambda _: layer)
+    packed = wire.pack(nn.Sequential(nn.Flatten()))
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="what `pack` makes"):
+        wire.unpack(packed)
 
 
 def test_a_value_nested_too_deep_cannot_go():

@@ -10,9 +10,11 @@ from torch.func import vmap
 from torch.nn.functional import one_hot
 
 from leaklib import attacks, client, distances, metrics, models
+from leaklib.chain import LAYERS, Activation, gradients
 from leaklib.leak import stack
 
 V = 3
+KNOWN = [kind for kind, s in LAYERS.items() if isinstance(s, Activation) and s.derivatives]
 
 
 def convolutions(activation):
@@ -77,8 +79,8 @@ def slow(model, leak, x, q):
 
 
 def fast(model, leak, x, q):
-    layers = _chain.layers(model, leak.weights, x.shape[1:])
-    return _chain.value(layers, leak.weights, x, q, _chain.squared(leak.direction))
+    layers = gradients.layers(model, leak.weights, x.shape[1:])
+    return gradients.value(layers, leak.weights, x, q, gradients.squared(leak.direction))
 
 
 def value_and_gradients(of, model, leak, x, q):
@@ -89,7 +91,7 @@ def value_and_gradients(of, model, leak, x, q):
 
 
 @pytest.mark.parametrize("B", [1, 3])
-@pytest.mark.parametrize("activation", _chain.DERIVATIVES, ids=lambda a: a.__name__)
+@pytest.mark.parametrize("activation", KNOWN, ids=lambda a: a.__name__)
 @pytest.mark.parametrize(
     "network",
     [convolutions, grey, linear, softmax_regression, activation_first, one_activation_twice],
@@ -121,11 +123,11 @@ def test_other_distances_and_unknowns_are_those_of_autograd(network, distance):
     W, h, g = leak.weights, leak.direction, client.gradient(model)
     k = torch.tensor([[0.5], [1.5], [2.0]], dtype=torch.float64)
     scaled = lambda g, h, k: distance(g, {n: k * t for n, t in h.items()})  # noqa: E731
-    layers = _chain.layers(model, W, x.shape[1:])
+    layers = gradients.layers(model, W, x.shape[1:])
     of = {
         "slow": lambda x, q, k: vmap(lambda W, h, x, q, k: scaled(g(W, x, q), h, k))(W, h, x, q, k),
-        "fast": lambda x, q, k: _chain.value(
-            layers, W, x, q, _chain.by_autograd(lambda G, k: vmap(scaled)(G, h, k)), (k,)
+        "fast": lambda x, q, k: gradients.value(
+            layers, W, x, q, gradients.by_autograd(lambda G, k: vmap(scaled)(G, h, k)), (k,)
         ),
     }
     found = {}
@@ -222,7 +224,7 @@ OTHERS = {
 def test_other_networks_are_left_to_autograd(make):
     model = make()
     names = [n for n, p in model.named_parameters() if p.requires_grad]
-    assert _chain.layers(model, names, (1, 2, 12, 12)) is None
+    assert gradients.layers(model, names, (1, 2, 12, 12)) is None
 
 
 @pytest.mark.parametrize("what", ["no bias", "a hook", "an activation without derivatives"])
@@ -260,7 +262,7 @@ def test_attack_by_hand_takes_the_way_of_autograd(attack, small_digits, share_ea
     defense = attack.keywords.get("defend") if isinstance(attack, partial) else None
     leak, shape = share_each(small, x, y, defense=defense), (1, 1, 12, 12)
     by_hand = attack(small(0), leak, shape, steps=25)
-    monkeypatch.setattr(_chain, "layers", lambda *args: None)
+    monkeypatch.setattr(gradients, "layers", lambda *args: None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         by_autograd = attack(small(0), leak, shape, steps=25)
