@@ -78,7 +78,7 @@ check-assignments: $(INSTALLED)  ## prove that the coursework grades as it shoul
 	@$(PY) tools/assignments.py check $(ONLY)
 
 grade: $(INSTALLED)  ## grade a class: make grade FROM=folder WITH=dist/NAME/autograder/NAME.zip TO=folder
-	@$(PY) -m leaklib.grading $(FROM) --autograder $(WITH) --to $(TO)
+	@$(PY) -m leaklib.course.grading $(FROM) --autograder $(WITH) --to $(TO)
 
 screenshots: book  ## take pictures of the site, light, dark and narrow
 	@$(PY) tools/screenshots.py

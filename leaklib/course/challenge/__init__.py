@@ -32,7 +32,6 @@ rounding of floating-point numbers and of what decodes the pictures; grading nee
 
 from ._file import Facts, read_answer, read_challenge, write_answer
 from ._grade import Grade, grade_challenge
-from ._keys import new_secret
 from ._levels import LEVELS, Level
 from ._make import make_challenge
 from ._networks import model_of
@@ -47,7 +46,6 @@ __all__ = [
     "grade_challenge",
     "make_challenge",
     "model_of",
-    "new_secret",
     "open_pool",
     "read_answer",
     "read_challenge",

@@ -72,7 +72,7 @@ def grade_challenge(
     except (OSError, TypeError, ValueError) as error:
         return _nothing(f"the answer cannot be read: {error}")
     x, y = truth(draws, recipe, pool)
-    right, about_labels = _labels(found.get("labels"), y)
+    right, about_labels = _labels(found.get("labels"), y, recipe.network["classes"])
     psnr, ssim, about_images = _images(found.get("images"), x)
     shares = [_share(value, recipe) for value in psnr]
     points = LABEL_POINTS * right / len(y) + IMAGE_POINTS * sum(shares) / len(x)
@@ -91,16 +91,16 @@ def _share(psnr: float, level: Level) -> float:
     return min(max((psnr - level.floor) / (level.full - level.floor), 0.0), 1.0)
 
 
-def _labels(labels: object, truth: Tensor) -> tuple[int, tuple[str, ...]]:
+def _labels(labels: object, truth: Tensor, classes: int) -> tuple[int, tuple[str, ...]]:
     """How many labels are right, and what to say of them."""
     fault = _fault(labels, torch.int64, tuple(truth.shape))
     if fault:
         return 0, (f"labels: {fault}",)
-    # sum_i min(n'_i, n_i): without images to match, the labels of a batch have no order
+    # without images to match, the labels of a batch have no order: their counts are compared
     given = labels.detach().cpu()
-    classes = torch.cat([given, truth]).unique()
-    n = [(part[:, None] == classes).sum(0) for part in (given, truth)]
-    right = int(torch.minimum(*n).sum())
+    known = given[(given >= 0) & (given < classes)]
+    counts = torch.bincount(known, minlength=classes)  # (C,)
+    right = round(metrics.count_accuracy(counts, truth) * len(truth))
     return right, (f"labels: {right} of {len(truth)} right",)
 
 

@@ -26,7 +26,8 @@ def make_challenge(
 ) -> Path:
     """Write a student's own leak file of one of the `LEVELS` to the path `to`, and return that.
 
-    The same arguments give the same challenge.  secret: 32 random characters or more, `new_secret`.
+    The same arguments give the same challenge.  secret: 32 random characters or more,
+    such as `course.secret.new_secret()` gives.
     images: a folder, tensors (3, H, W) in [0, 1], or what `open_pool` made of them, which saves
     reading them again for every student.
     Raises ValueError for an id that could not be part of a file name, a weak secret, an unknown
@@ -65,5 +66,4 @@ def check_made_with(facts: Facts, draws: Draws, level: Level, pool: Pool) -> Non
     if facts.tags["secret"] != tags["secret"]:
         raise bad("secret", "another one", "the one that the challenge was made with")
     if facts.tags["images"] != tags["images"]:
-        came = "others, of which the choice is another"
-        raise bad("images", came, "those that the challenge was made with")
+        raise bad("images", "others", "those that the challenge was made with")

@@ -5,8 +5,8 @@
 
 The grader never runs a line of the student's in its own process.  What comes back is numbers and
 tensors, as safetensors and JSON; what goes in is what the function is asked, never the answer.
-`leaklib.grading.otter.Confined` is the same as a plugin of Otter-Grader, and
-`python -m leaklib.grading` grades a whole class with it.
+`leaklib.course.grading.plugin.Confined` is the same as a plugin of Otter-Grader, and
+`python -m leaklib.course.grading` grades a whole class with it.
 """
 
 from .submission import Limits, Submission, SubmissionError

@@ -1,6 +1,6 @@
 """Grade the notebooks of a class: one score, one report and one line for everybody.
 
-    python -m leaklib.grading SUBMISSIONS --autograder ZIP --to FOLDER [--workers 2]
+    python -m leaklib.course.grading SUBMISSIONS --autograder ZIP --to FOLDER [--workers 2]
 
 SUBMISSIONS is a folder with one notebook a student, NAME.ipynb. Written to FOLDER: scores.csv,
 and NAME.json and NAME.txt with what each question got and why. What has been graded is not graded
@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-import csv
 import hashlib
-import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -28,7 +25,9 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
-from .submission import SLACK, Limits, Submission, line_of
+from ... import _files
+from ..class_table import as_text, write_table
+from .submission import SLACK, Limits, Submission, SubmissionError, line_of
 
 MOST_BYTES = 50 * 2**20  # of a notebook
 STARTS = 300  # seconds that Otter itself may take, on a busy machine
@@ -189,7 +188,7 @@ def reasons(output: str) -> list[str]:
         written = [line.strip() for line in block.splitlines() if line.strip()]
         if written and "failed" in block:
             last = written[-1].removeprefix("AssertionError:").strip()
-            last = last.removeprefix("leaklib.grading.submission.SubmissionError:").strip()
+            last = last.removeprefix(f"{SubmissionError.__module__}.SubmissionError:").strip()
             endings.append(last or "a test failed")
     return list(dict.fromkeys(endings))
 
@@ -206,12 +205,6 @@ def fingerprint(notebook: Path, autograder: Path) -> str:
     return total.hexdigest()
 
 
-def write(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, "utf-8", errors="backslashreplace")  # names need not be text
-    os.replace(aside, path)
-
-
 def graded(notebook: Path, autograder: Path, to: Path) -> dict:
     """The result of one student: the one on file, or a new one, put on file."""
     path, mark = to / f"{notebook.stem}.json", fingerprint(notebook, autograder)
@@ -219,8 +212,10 @@ def graded(notebook: Path, autograder: Path, to: Path) -> dict:
         return known
     result = {"of": mark, **grade(notebook, autograder)}
     try:
-        write(path, json.dumps(result, indent=1))
-        write(to / f"{notebook.stem}.txt", report(notebook.stem, result))
+        _files.write(path, json.dumps(result, indent=1).encode())
+        words = report(notebook.stem, result)
+        # a student's file may have a name that is no text
+        _files.write(to / f"{notebook.stem}.txt", words.encode(errors="backslashreplace"))
     except OSError as error:  # a name too long for a file of its own
         result["lines"].append(f"There is no report: {error.strerror}.")
     return result
@@ -239,26 +234,22 @@ def report(name: str, result: dict) -> str:
     return "\n".join([head, *marks, "", *result["lines"]]).rstrip() + "\n"
 
 
-def grade_class(submissions: Path, autograder: Path, to: Path, workers: int = 2) -> Path:
+def grade_notebooks(submissions: Path, autograder: Path, to: Path, workers: int = 2) -> Path:
     """Grade every notebook of a folder; return the path of scores.csv."""
     notebooks = sorted(submissions.glob("*.ipynb"))
     to.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(workers) as pool:
         work = pool.map(lambda notebook: graded(notebook, autograder, to), notebooks)
         results = list(tqdm(work, total=len(notebooks), unit="notebook"))
-    table = io.StringIO()
     questions = list(points_of(autograder))
-    rows = csv.writer(table)
-    rows.writerow(["student", "score", "possible", *questions, "line"])
+    rows = []
     for notebook, result in zip(notebooks, results, strict=True):
-        marks = [result["questions"].get(name, [0])[0] for name in questions]
-        line = result["lines"][0] if result["lines"] else ""
-        name = notebook.stem
-        # a spreadsheet would compute what begins like this, and a file's name is the student's
-        name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
-        rows.writerow([name, result["score"], result["possible"], *marks, line])
-    write(to / "scores.csv", table.getvalue())
-    return to / "scores.csv"
+        marks = {name: result["questions"].get(name, [0])[0] for name in questions}
+        row = {"student": as_text(notebook.stem), "line": next(iter(result["lines"]), "")}
+        rows.append({**row, "score": result["score"], "possible": result["possible"], **marks})
+    path = to / "scores.csv"
+    write_table(path, ["student", "score", "possible", *questions, "line"], rows)
+    return path
 
 
 def start_once() -> list[str]:
@@ -268,7 +259,7 @@ def start_once() -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int | str:
-    parser = argparse.ArgumentParser(prog="python -m leaklib.grading", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m leaklib.course.grading", description=__doc__)
     parser.add_argument("submissions", type=Path)
     parser.add_argument("--autograder", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
@@ -285,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int | str:
             print(note)
     except OSError as error:
         return str(error)
-    print(grade_class(given.submissions, given.autograder, given.to, given.workers))
+    print(grade_notebooks(given.submissions, given.autograder, given.to, given.workers))
     return 0
 
 

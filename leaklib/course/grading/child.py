@@ -1,6 +1,6 @@
 """The process in which a submission runs: it takes cells and calls, and answers with values.
 
-    python -m leaklib.grading.child IN OUT LIMITS
+    python -m leaklib.course.grading.child IN OUT LIMITS
 
 IN and OUT are file descriptors of frames (`wire`); LIMITS is JSON.  Started by `submission`,
 through `confine`.

@@ -4,10 +4,10 @@ Otter runs a submission and the tests of it in one kernel, where the submission 
 change them, and write its own score.  With this plugin the kernel holds the tests only:
 
     plugins:
-      - leaklib.grading.plugin.Confined:
+      - leaklib.course.grading.plugin.Confined:
           functions: [label_of]       # what the tests call
           values: [counts]            # what they look at
-          limits: {seconds: 60}       # as in `leaklib.grading.Limits`
+          limits: {seconds: 60}       # as in `leaklib.course.grading.Limits`
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Confined(AbstractOtterPlugin):
             "limits": self.plugin_config.get("limits", {}),
         }
         cell = (
-            "import json\nfrom leaklib.grading.plugin import answers\n"
+            "import json\nfrom leaklib.course.grading.plugin import answers\n"
             f"globals().update(answers(**json.loads({json.dumps(given)!r})))"
         )
         return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from . import confine, wire
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parents[2]  # leaklib
 PATIENCE = 5  # seconds that an interrupted process has before it is killed
 SLACK = 5
 STARTS = 60  # seconds in which PyTorch is imported
@@ -175,7 +175,7 @@ class _Child:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-I", confine.__file__, json.dumps(rules),
-                sys.executable, "-m", "leaklib.grading.child", str(requests), str(replies),
+                sys.executable, "-m", "leaklib.course.grading.child", str(requests), str(replies),
                 json.dumps(allowed),
             ],
             cwd=work,
