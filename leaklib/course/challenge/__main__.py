@@ -16,8 +16,8 @@ from ._pool import Pool, open_pool
 from ._whole_class import grade_answers, make_class, strangers
 
 EPILOG = f"""\
-The secret comes from --secret-file, or from the environment variable {VARIABLE}; never from the
-command line, which other users of a machine can read. Keep it: without it nothing can be graded.
+The secret comes from --secret-file or from the environment variable {VARIABLE}, never from the
+command line, which other users of the machine can read. Keep it: without it nothing can be graded.
 """
 
 
@@ -88,8 +88,7 @@ def _grade(asked: argparse.Namespace) -> str:
     nobodys = strangers(students, asked.answers)
     if nobodys:
         some = ", ".join(repr(name) for name in nobodys[:5])
-        came = f"{some} ({len(nobodys)})"
-        print(f"note: by their names the answers of no student: {came}", file=sys.stderr)
+        print(f"note: file names that fit no student: {some} ({len(nobodys)})", file=sys.stderr)
     return f"{len(rows)} scores are in {asked.to}."
 
 

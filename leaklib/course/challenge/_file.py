@@ -1,7 +1,7 @@
 """Files that go to students and come back: safetensors, with a header of JSON.
 
-They are read as what a stranger sent.  Nothing in them is run; every size is bounded before any
-memory is taken, and what does not fit exactly raises ValueError.
+They are read as coming from a stranger.  Nothing in them is run, every size is checked before any
+memory is taken, and whatever does not fit exactly raises ValueError.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TEXT = 500  # characters of what is said about a level
 
 
 class Facts(NamedTuple):
-    """What a challenge tells beside its leak.
+    """What a challenge tells besides its leak.
 
     student_id, level  whose it is, and which of the `LEVELS`
     network  the architecture, for `model_of`
     shape    (B, C, H, W) of the private batch
     known    {name: value}: what is known of the client, such as steps, lr, defence
     text     the same as a sentence or two
-    tags     {"secret": …, "images": …}: what it was made with; of use to the instructor alone
+    tags     {"secret": …, "images": …}: what it was made with; only the instructor can read them
     """
 
     student_id: str
@@ -66,7 +66,7 @@ def write_answer(path: str | os.PathLike, images: Tensor, labels: Tensor) -> Pat
     """Write the answer to a challenge, and return its path.
 
     images (B, C, H, W) floating point, clamped to [0, 1] as every score does; labels (B,) int64,
-    -1 for one that is not known.  Of an attack's result: `out.images[0], out.labels[0]`.
+    -1 where unknown.  From an attack's result: `out.images[0], out.labels[0]`.
     Raises ValueError for other shapes and types, and for pixels that are not finite.
     """
     wanted = "(B, C, H, W) floating point, such as out.images[0]"
@@ -88,8 +88,8 @@ def write_answer(path: str | os.PathLike, images: Tensor, labels: Tensor) -> Pat
 def read_challenge(path: str | os.PathLike) -> tuple[Leak, Facts]:
     """The leak of a challenge, and what is known: (leak, facts).
 
-    Raises ValueError for a file that `make_challenge` cannot have written: too large, truncated,
-    with other names, types or shapes than the network has; and OSError where there is none.
+    Raises ValueError for a file that `make_challenge` cannot have written: too large, truncated, or
+    with names, types or shapes that are not the network's; and OSError where there is none.
     """
     tensors, metadata = _read(Path(path))
     try:
@@ -105,8 +105,8 @@ def read_challenge(path: str | os.PathLike) -> tuple[Leak, Facts]:
 def read_answer(path: str | os.PathLike) -> Tensors:
     """The tensors of an answer {"images": …, "labels": …}, of whatever type and shape.
 
-    Raises ValueError for a file that holds other tensors, or is not of this format; and OSError
-    where there is none.
+    Raises ValueError for a file with other tensors, or in another format; and OSError where there
+    is none.
     """
     tensors, metadata = _read(Path(path))
     if metadata.get("leak"):

@@ -1,4 +1,4 @@
-"""A student's challenge, out of the secret and the instructor's pictures."""
+"""A student's challenge, from the secret and the instructor's pictures."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def make_challenge(
 
     The same arguments give the same challenge.  secret: 32 random characters or more,
     such as `course.secret.new_secret()` gives.
-    images: a folder, tensors (3, H, W) in [0, 1], or what `open_pool` made of them, which saves
-    reading them again for every student.
-    Raises ValueError for an id that could not be part of a file name, a weak secret, an unknown
-    level, and too few pictures; OSError where the file cannot be written.
+    images: a folder, tensors (3, H, W) in [0, 1], or what `open_pool` made of them, so that they
+    are not read again for every student.
+    Raises ValueError for an id that is not safe in a file name, a weak secret, an unknown level,
+    and too few pictures; OSError where the file cannot be written.
     """
     recipe, draws = level_of(level), Draws(secret, student_id, level)
     pool = open_pool(images)
@@ -55,7 +55,7 @@ def truth(draws: Draws, level: Level, pool: Pool) -> tuple[Tensor, Tensor]:
 
 
 def tags_of(draws: Draws, level: Level, pool: Pool) -> dict[str, str]:
-    """What tells, to the holder of the secret alone, which secret and pictures were used."""
+    """What tells the holder of the secret, and nobody else, which secret and pictures were used."""
     chosen = b"".join(pool.hashes[i] for i in pool.chosen(draws, level.shape[0]))
     return {"secret": draws.tag("tag of the secret"), "images": draws.tag("tag", chosen)}
 

@@ -1,4 +1,4 @@
-"""Challenges and scores for a class list: resumable, and no student's file stops the others."""
+"""Challenges and scores for a whole class; both can be resumed, and no file stops the others."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def answer_name(student_id: str, level: str) -> str:
 def make_class(
     students: Sequence[str], secret: str | bytes, levels: Iterable[str], *, images: Pool, to: Path
 ) -> Made:
-    """One file for each student and level in the folder `to`.  What is there and valid stays.
+    """Write a file for each student and level into the folder `to`.  Valid files stay.
 
-    Raises ValueError where a file is there that was made with another secret or other pictures:
-    it may have been handed out.
+    Raises ValueError for a file that was made with another secret or other pictures: it may have
+    been handed out.
     """
     to.mkdir(parents=True, exist_ok=True)
     jobs = [(student, level) for level in levels for student in students]
@@ -68,12 +68,12 @@ def _is_there(file: Path, student: str, secret: str | bytes, level: str, images:
     try:
         _, facts = read_challenge(file)
     except ValueError:
-        return False  # what is broken is made again
+        return False  # a broken file is made again
     try:
         check_made_with(facts, Draws(secret, student, level), level_of(level), images)
     except ValueError as error:
-        told = f"{file.name} is there already, made with other things ({error})"
-        raise ValueError(f"{told}: remove it, or give another folder") from error
+        why = f"{file.name} is there already, and was made differently ({error})"
+        raise ValueError(f"{why}: remove it, or give another folder") from error
     return (facts.student_id, facts.level) == (student, level)
 
 
@@ -88,12 +88,12 @@ def grade_answers(
     challenges: Path,
     to: Path,
 ) -> list[dict[str, str]]:
-    """The rows of a table of scores, also written to the CSV file `to`, by student and level.
+    """The rows of a table of scores, by student and level, also written to the CSV file `to`.
 
-    levels: None is all of which somebody has a challenge.  What `to` already has of the same answer
-    is not graded again.  A broken answer is told in its line.
-    Raises ValueError for folders that are not there, where nobody has a challenge, and where secret
-    or pictures are not those that a challenge was made with, before anything is graded.
+    levels: None for all of which somebody has a challenge.  An answer that `to` already has a score
+    for is not graded again.  The line of a broken answer says what is wrong with it.
+    Raises ValueError, before anything is graded, for folders that are not there, where nobody has a
+    challenge, and where a challenge was made with another secret or other pictures.
     """
     for name, folder in (("answers", answers), ("challenges", challenges)):
         if not folder.is_dir():
@@ -126,7 +126,7 @@ def grade_answers(
 
 
 def strangers(students: Sequence[str], answers: Path) -> list[str]:
-    """The names of files among the answers that are nobody's: a misspelt name, perhaps."""
+    """The names of files among the answers that belong to no student: perhaps misspelled."""
     known = {answer_name(student, level) for student in students for level in LEVELS}
     names = (file.name for file in answers.iterdir() if not file.name.startswith("."))
     return sorted(name for name in names if name not in known)
@@ -165,7 +165,7 @@ def _row(
 
 
 def _fingerprint(*files: Path) -> str:
-    """What tells whether an answer has to be graded again: it, its challenge, and the rules."""
+    """Changes when an answer must be graded again: with it, its challenge, or the rules."""
     marks = [(level.full, level.floor) for level in LEVELS.values()]
     total = hashlib.sha256(repr((FORMAT, LABEL_POINTS, IMAGE_POINTS, marks)).encode())
     for file in files:
@@ -174,7 +174,7 @@ def _fingerprint(*files: Path) -> str:
 
 
 def _beginning(file: Path) -> bytes:
-    """A file, as far as it may be long; nothing where it is none, or cannot be read."""
+    """A file up to the largest size allowed; empty where it is no file, or cannot be read."""
     try:
         if file.is_file():
             with file.open("rb") as opened:

@@ -1,10 +1,10 @@
-"""Grade the notebooks of a class: one score, one report and one line for everybody.
+"""Grade the notebooks of a class: a score, a report and a line for everybody.
 
     python -m leaklib.course.grading SUBMISSIONS --autograder ZIP --to FOLDER [--workers 2]
 
-SUBMISSIONS is a folder with one notebook a student, NAME.ipynb. Written to FOLDER: scores.csv,
-and NAME.json and NAME.txt with what each question got and why. What has been graded is not graded
-again, unless the notebook or the autograder changed. No notebook can stop the others.
+SUBMISSIONS is a folder with one notebook for each student, NAME.ipynb. Written to FOLDER:
+scores.csv, and NAME.json and NAME.txt with what each question got and why. A notebook is graded
+again only if it or the autograder has changed. No notebook can stop the others.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ PATIENCE = 30  # seconds that it has to clear up
 def grade(notebook: Path, autograder: Path) -> dict:
     """{"score", "possible", "questions": {name: [score, of]}, "lines": [...]} of one notebook.
 
-    Every fault of the notebook is a line and costs what it costs; none raises.
+    Whatever is wrong with the notebook costs its points and is a line; nothing raises.
     """
     name = settings_of(autograder).get("assignment_name", "")
     try:
         cells = code_of(content_of(notebook), name)
     except ValueError as fault:
-        return nothing(autograder, line_of(fault))
+        return no_points(autograder, line_of(fault))
     with tempfile.TemporaryDirectory() as folder:
-        # Otter would read a log beside the notebook, with pickle: it is given the notebook alone
+        # Otter would unpickle a log beside the notebook, so it gets the notebook alone
         alone = Path(folder) / "submission.ipynb"
         alone.write_text(json.dumps(notebook_of(cells, name)), "utf-8")
         command = [sys.executable, "-m", "otter", "run", "-a", str(autograder.resolve())]
         command += ["-o", folder, "--no-logo", str(alone)]
         limits = limits_of(autograder)
         seconds = SLACK * limits.total + STARTS
-        if fault := ran(command, folder, seconds):
-            return nothing(autograder, f"Otter could not grade this notebook: {fault}")
+        if fault := fault_of(command, folder, seconds):
+            return no_points(autograder, f"Otter could not grade this notebook: {fault}")
         results = Path(folder) / "results.json"
-        return told(json.loads(results.read_text("utf-8")))
+        return summary_of(json.loads(results.read_text("utf-8")))
 
 
-def ran(command: Sequence[str], folder: str, seconds: float) -> str | None:
-    """Why a command did not end well, or None."""
+def fault_of(command: Sequence[str], folder: str, seconds: float) -> str | None:
+    """Run a command; why it did not end well, or None."""
     aside = Path(folder) / "messages.txt"
     with aside.open("wb") as messages:
         run = subprocess.Popen(
@@ -68,7 +68,7 @@ def ran(command: Sequence[str], folder: str, seconds: float) -> str | None:
         try:
             code = run.wait(seconds)
         except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGINT)  # Otter then ends its kernel, and that the submission
+            run.send_signal(signal.SIGINT)  # Otter then ends its kernel, which ends the submission
             try:
                 run.wait(PATIENCE)
             except subprocess.TimeoutExpired:
@@ -94,9 +94,10 @@ def content_of(notebook: Path) -> bytes:
 
 
 def code_of(content: bytes, name: str) -> list[str]:
-    """The source of each code cell.  Raises ValueError where it is no notebook of the assignment.
+    """The source of each code cell.  Raises ValueError for anything but the assignment's notebook.
 
-    Read as JSON, for the readers of notebooks trust them and take minutes for a hostile one.
+    It is read as JSON: libraries that read notebooks trust them, and take minutes over a hostile
+    one.
     """
     try:
         found = json.loads(content)
@@ -117,14 +118,14 @@ def code_of(content: bytes, name: str) -> list[str]:
         lines = source if isinstance(source, list) else [source]
         known = kind in ("code", "markdown", "raw") and all(isinstance(x, str) for x in lines)
         if not known:
-            raise ValueError(f"This is not a notebook: cell {number} has a type or source unknown.")
+            raise ValueError(f"This is not a notebook: cell {number} has no known type and source.")
         if kind == "code":
             code.append("".join(lines))
     return code
 
 
 def notebook_of(cells: Sequence[str], name: str) -> dict:
-    """A notebook of these code cells: no outputs, no metadata but the assignment's name."""
+    """A notebook of these code cells: no outputs, and no metadata but the assignment's name."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "otter": {"assignment_name": name}}
     code = [nbformat.v4.new_code_cell(source) for source in cells]
@@ -145,7 +146,7 @@ def limits_of(autograder: Path) -> Limits:
 
 
 def points_of(autograder: Path) -> dict[str, float]:
-    """The points of each question, as the test files state them."""
+    """{question: points}, as the test files state them."""
     found = {}
     with zipfile.ZipFile(autograder) as packed:
         for path in sorted(packed.namelist()):
@@ -159,14 +160,14 @@ def points_of(autograder: Path) -> dict[str, float]:
     return found
 
 
-def nothing(autograder: Path, line: str) -> dict:
+def no_points(autograder: Path, line: str) -> dict:
     questions = {name: [0, points] for name, points in points_of(autograder).items()}
     possible = sum(points for _, points in questions.values())
     return {"score": 0, "possible": possible, "questions": questions, "lines": [line]}
 
 
-def told(results: dict) -> dict:
-    """What Otter's results say, without its repetitions."""
+def summary_of(results: dict) -> dict:
+    """What Otter's results say, without their repetitions."""
     tests = [test for test in results["tests"] if "max_score" in test]
     questions = {test["name"]: [test["score"], test["max_score"]] for test in tests}
     lines = [line for line in results.get("output", "").splitlines() if line.strip()]
@@ -182,7 +183,7 @@ def told(results: dict) -> dict:
 
 
 def reasons(output: str) -> list[str]:
-    """The last line of each failed test, without the name of the error that asserts."""
+    """The last line of each failed test, without the name of the error."""
     endings = []
     for block in output.split("\n\n"):
         written = [line.strip() for line in block.splitlines() if line.strip()]
@@ -206,7 +207,7 @@ def fingerprint(notebook: Path, autograder: Path) -> str:
 
 
 def graded(notebook: Path, autograder: Path, to: Path) -> dict:
-    """The result of one student: the one on file, or a new one, put on file."""
+    """The result of one student: the one on file, or a new one, which is put on file."""
     path, mark = to / f"{notebook.stem}.json", fingerprint(notebook, autograder)
     if (known := on_file(path)).get("of") == mark:
         return known
@@ -253,7 +254,7 @@ def grade_notebooks(submissions: Path, autograder: Path, to: Path, workers: int 
 
 
 def start_once() -> list[str]:
-    """What this machine cannot do.  Raises OSError where no submission can be started at all."""
+    """What this machine cannot do.  Raises OSError where it can start no submission at all."""
     with Submission([]) as blank:
         return blank.notes
 

@@ -258,7 +258,7 @@ def test_the_code_of_a_notebook_is_all_that_is_taken(tiny):
         (b"[1, 2]", "wanted a list of cells, in nbformat 4"),
         (b'{"cells": 3, "nbformat": 4}', "wanted a list of cells"),
         (b'{"worksheets": [], "nbformat": 3}', "in nbformat 4"),
-        (b'{"cells": [3], "nbformat": 4}', "cell 1 has a type or source unknown"),
+        (b'{"cells": [3], "nbformat": 4}', "cell 1 has no known type and source"),
         (b'{"cells": [{"cell_type": "heading", "source": ""}], "nbformat": 4}', "cell 1"),
         (b'{"cells": [{"cell_type": "code", "source": [1]}], "nbformat": 4}', "cell 1"),
         (b'{"cells": [{"cell_type": "code"}], "nbformat": 4}', "cell 1"),
@@ -302,23 +302,23 @@ def test_otter_that_does_not_end_is_asked_to_clear_up_then_killed(tmp_path, monk
     stubborn = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{sleeps}"
     for code in (sleeps, stubborn):
         command = [sys.executable, "-c", code]
-        assert grading.ran(command, str(tmp_path), 0.5) == "it was stopped after 0.5 s"
+        assert grading.fault_of(command, str(tmp_path), 0.5) == "it was stopped after 0.5 s"
 
 
 def test_the_last_line_of_a_command_that_failed_is_told(tmp_path):
     fails = [sys.executable, "-c", "print('a')\nraise ValueError('no \\x1b[31m tests')"]
     assert (
-        grading.ran(fails, str(tmp_path), 60)
+        grading.fault_of(fails, str(tmp_path), 60)
         == "ValueError: no \N{REPLACEMENT CHARACTER}[31m tests"
     )
-    assert grading.ran([sys.executable, "-c", "raise SystemExit(3)"], str(tmp_path), 60) == (
+    assert grading.fault_of([sys.executable, "-c", "raise SystemExit(3)"], str(tmp_path), 60) == (
         "it ended with 3"
     )
-    assert grading.ran([sys.executable, "-c", ""], str(tmp_path), 60) is None
+    assert grading.fault_of([sys.executable, "-c", ""], str(tmp_path), 60) is None
 
 
 def test_when_otter_fails_the_student_has_nothing_and_a_line(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(grading, "ran", lambda *_: "it was stopped after 9 s")
+    monkeypatch.setattr(grading, "fault_of", lambda *_: "it was stopped after 9 s")
     (tmp_path / "a.ipynb").write_text(tiny.text_of(tiny.right))
     got = grading.grade(tmp_path / "a.ipynb", tiny.zip)
     assert got["score"] == 0 and got["possible"] == 5
