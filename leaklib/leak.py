@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from . import _files
 from ._errors import bad
-from ._files import write
 
 Tensors = dict[str, Tensor]
 PARTS = ("weights", "update", "buffers")  # what of a leak is tensors
@@ -44,9 +44,7 @@ class Leak:
         A header of JSON says what is not a tensor.  The file is written aside and then renamed, so
         that there is never half of one.  Raises OSError where it cannot be written.
         """
-        path = Path(path)
-        write(path, packed(self))
-        return path
+        return _files.write(path, packed(self))
 
     @property
     def direction(self) -> Tensors:

@@ -58,8 +58,7 @@ class Facts(NamedTuple):
 # ------------------------------------------------------------------ what is written
 def write_challenge(path: Path, leak: Leak, facts: Facts) -> Path:
     """Write a leak and its facts; `leak.load` reads the leak out of it as well."""
-    write(path, packed(leak, challenge={"format": FORMAT, **facts._asdict()}))
-    return path
+    return write(path, packed(leak, challenge={"format": FORMAT, **facts._asdict()}))
 
 
 def write_answer(path: str | os.PathLike, images: Tensor, labels: Tensor) -> Path:
@@ -80,8 +79,7 @@ def write_answer(path: str | os.PathLike, images: Tensor, labels: Tensor) -> Pat
         raise bad("labels", f"{len(labels)} labels", f"{len(images)}, one for each image")
     images = images.detach().cpu().float().clamp(0, 1).contiguous()
     answer = {"images": images, "labels": labels.cpu().contiguous()}
-    write(Path(path), safetensors.torch.save(answer))
-    return Path(path)
+    return write(path, safetensors.torch.save(answer))
 
 
 # ------------------------------------------------------------------ what is read
