@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from . import _files
 from ._errors import bad
 
 Tensors = dict[str, Tensor]
@@ -44,23 +44,7 @@ class Leak:
         A header of JSON says what is not a tensor.  The file is written aside and then renamed, so
         that there is never half of one.  Raises OSError where it cannot be written.
         """
-        path = Path(path)
-        tensors = {
-            f"{what}/{name}": tensor.contiguous()
-            for what in PARTS
-            for name, tensor in getattr(self, what).items()
-        }
-        # the file format sorts its tensors, and which layer is the last one is told by their order
-        header = dict(kind=self.kind, batch_size=self.batch_size, victims=self.victims)
-        header["names"] = list(tensors)
-        content = safetensors.torch.save(tensors, metadata={"leak": json.dumps(header)})
-        aside = path.with_name(path.name + ".partial")
-        try:
-            aside.write_bytes(content)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        return _files.write(path, packed(self))
 
     @property
     def direction(self) -> Tensors:
@@ -120,25 +104,48 @@ def load(path: str | Path) -> Leak:
 
     Raises ValueError for a file that is no leak, and OSError where there is none.
     """
-    wanted = "a file that Leak.save wrote"
-    parts: dict[str, Tensors] = {what: {} for what in PARTS}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["leak"])
-            for what, name in (key.split("/", 1) for key in header["names"]):
-                parts[what][name] = file.get_tensor(f"{what}/{name}")
+            names = file.keys()
+            return unpacked(header, {name: file.get_tensor(name) for name in names})
+    except (safetensors.SafetensorError, LookupError, ValueError) as error:
+        raise bad("path", f"{path} ({error})", "a file that Leak.save wrote") from error
+
+
+def packed(leak: Leak, **more: object) -> bytes:
+    """The leak as the bytes of a safetensors file, whose header says what is not a tensor.
+
+    more: further entries of the header, over which `unpacked` passes.
+    """
+    tensors = {
+        f"{what}/{name}": tensor.contiguous()
+        for what in PARTS
+        for name, tensor in getattr(leak, what).items()
+    }
+    header = dict(kind=leak.kind, batch_size=leak.batch_size, victims=leak.victims)
+    # the file format sorts its tensors, and which layer is the last one is told by their order
+    header["names"] = list(tensors)
+    # one entry alone: the file format writes several in another order each time
+    return safetensors.torch.save(tensors, metadata={"leak": json.dumps({**header, **more})})
+
+
+def unpacked(header: dict[str, Any], tensors: Tensors) -> Leak:
+    """The leak of a file's header and tensors, as `packed` has put them there.
+
+    Raises ValueError for those that are of no leak.
+    """
+    parts: dict[str, Tensors] = {what: {} for what in PARTS}
+    try:
+        for what, name in (key.split("/", 1) for key in header["names"]):
+            parts[what][name] = tensors[f"{what}/{name}"]
         kind, size, victims = (header[name] for name in ("kind", "batch_size", "victims"))
-    except (
-        safetensors.SafetensorError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        raise bad("path", f"{path} ({error})", wanted) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise bad("header", f"{error!r:.80}", "names, kind, batch_size and victims") from error
     counted = all(type(n) is int and n > 0 for n in (size, 1 if victims is None else victims))
     if kind not in ("gradient", "weights") or not counted:
-        raise bad("path", f"{path} with the header {header}", wanted)
+        came = f"{dict(kind=kind, batch_size=size, victims=victims)!r:.80}"
+        raise bad("header", came, "a gradient or weights, and counts above 0")
     return Leak(**parts, kind=kind, batch_size=size, victims=victims)
 
 

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-SECRET = "a secret that nobody can guess"
+SECRET = "a secret that nobody can guess, 0123456789"
 Q1 = """\
 from otter.test_files import test_case
 
@@ -20,7 +20,7 @@ def test_two(double):
 
 @test_case(points=2, hidden=True)
 def test_more(double):
-    from leaklib.grading import secret
+    from leaklib.course import secret
     number = secret.seed("tiny q1") % 1000
     assert double(number) == 2 * number, "wrong for another number"
 """
@@ -47,7 +47,7 @@ def pack(path, limits=LIMITS, q1=Q1):
     confined = {"functions": ["double"], "values": ["picture"], "limits": limits}
     config = {
         "show_stdout": False,
-        "plugins": [{"leaklib.grading.plugin.Confined": confined}],
+        "plugins": [{"leaklib.course.grading.plugin.Confined": confined}],
         "assignment_name": "tiny",
         "lang": "python",
     }

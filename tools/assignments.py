@@ -9,14 +9,13 @@ environment variable LEAKLIB_SECRET, else from dist/secret.txt, which is made at
 
 dist/NAME/student    NAME.ipynb, and NAME-colab.ipynb which brings its checks along
 dist/NAME/solution   NAME.ipynb, for teachers
-dist/NAME/autograder NAME.zip, for Gradescope, `otter run` and `python -m leaklib.grading`
+dist/NAME/autograder NAME.zip, for Gradescope, `otter run` and `python -m leaklib.course.grading`
 """
 
 import difflib
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -28,8 +27,9 @@ from pathlib import Path
 import nbformat
 
 import setup_cell
+from leaklib import _files
 from leaklib.course.grading import __main__ as grading
-from leaklib.course.grading.secret import SHORTEST
+from leaklib.course.secret import VARIABLE, check_secret, read_secret, write_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "notebooks" / "assignments"
@@ -45,16 +45,14 @@ def names():
 
 def secret():
     """The instructor's own, or one made here and kept for the next time."""
-    path = DIST / "secret.txt"
-    chosen = os.environ.get("LEAKLIB_SECRET") or (path.exists() and path.read_text("utf-8").strip())
-    if not chosen:
-        chosen = secrets.token_urlsafe(32)
+    path, given = DIST / "secret.txt", os.environ.get(VARIABLE)
+    if not given and not path.exists():
         DIST.mkdir(mode=0o700, exist_ok=True)
-        grading.write(path, chosen + "\n")
-        path.chmod(0o600)
-    if len(chosen) < SHORTEST:
-        raise SystemExit(f"LEAKLIB_SECRET has {len(chosen)} characters; wanted {SHORTEST} or more")
-    return chosen
+        write_secret(path)
+    try:
+        return (check_secret(given) if given else read_secret(path)).decode()
+    except ValueError as error:
+        raise SystemExit(f"{VARIABLE if given else path}: {error}") from None
 
 
 def requirements():
@@ -98,7 +96,7 @@ def read(path):
 
 
 def save(path, notebook):
-    grading.write(path, nbformat.writes(notebook) + "\n")
+    _files.write(path, (nbformat.writes(notebook) + "\n").encode())
 
 
 def with_setup(notebook):

@@ -1,1 +1,1 @@
-"""The course: challenges, and the grading of assignments."""
+"""The course: an image to capture for each student, and assignments that grade themselves."""

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.nightly
 def test_the_checks_of_an_assignment_pass_as_in_colab(name, colab, wheel, tmp_path, monkeypatch):
     """The student's notebook with the solution's answers in it."""
     monkeypatch.setattr(assignments, "DIST", tmp_path)
-    monkeypatch.setenv("LEAKLIB_SECRET", "a secret of the tests in Colab")
+    monkeypatch.setenv("LEAKLIB_SECRET", "a secret of the tests in Colab, 0123456789")
     assignments.make(name)
     made = tmp_path / name
 

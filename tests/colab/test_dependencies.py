@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
 OPTIONAL = [Requirement(line) for line in PROJECT["optional-dependencies"]["privacy"]]
 COURSEWORK = [Requirement(line) for line in PROJECT["optional-dependencies"]["coursework"]]
-GRADING = ROOT / "leaklib" / "grading"
+GRADING = ROOT / "leaklib" / "course" / "grading"
 
 
 def imported(code):

@@ -88,8 +88,9 @@ def graded(tiny, tmp_path_factory):
         right = tiny.text_of([*tiny.right, f"after = {name!r}"])
         (inbox / f"{number:02}_{name}_then_right.ipynb").write_text(right)
     (inbox / "huge.ipynb").write_bytes(b" " * (51 * 2**20))
-    command = [sys.executable, "-m", "leaklib.grading", str(inbox), "--autograder", str(tiny.zip)]
-    run = subprocess.run([*command, "--to", str(folder / "to")], capture_output=True, text=True)
+    command = [sys.executable, "-m", "leaklib.course.grading", str(inbox)]
+    command += ["--autograder", str(tiny.zip), "--to", str(folder / "to")]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return folder / "to"
 

@@ -1,4 +1,4 @@
-"""Capture the image: a leak of each student's own, whose private picture is to be rebuilt.
+"""Capture the image: each student gets a leak of their own, and rebuilds its private picture.
 
 An instructor has a secret and a folder of pictures.  `make_challenge` turns them into a file for
 each student and each of the `LEVELS`, and `grade_challenge` scores what comes back.  A student
@@ -9,30 +9,28 @@ opens the file by `read_challenge`, builds the network by `model_of`, attacks, a
     out = attacks.idlg(challenge.model_of(facts), leak, facts.shape)
     challenge.write_answer("answer-gradient-ada.safetensors", out.images[0], out.labels[0])
 
-What is known.  The file holds the network's architecture and weights, what the client sent, the
-shape of the batch, and what is said in `Facts`: the student, the level, the defence and its
-numbers.  It holds no picture, no label, no name of a file and no seed.  All files of a level are
-equally long, but for the student's name.  Its two tags tell the instructor alone whether secret and
-folder are those that it was made with.
+What a file tells.  It holds the network's architecture and weights, what the client sent, the
+shape of the batch, and the `Facts`: the student, the level, the defence and its settings.  It holds
+no picture, no label, no file name and no seed.  All files of a level have the same length, apart
+from the student's name.  Its two tags tell the instructor, and nobody else, whether the secret and
+the pictures are the ones it was made with.
 
-What is not.  Which pictures, which labels, the weights, and what a defence draws come out of
-HMAC-SHA256(secret, student | level | purpose), each purpose by itself, stretched by SHAKE-256.
-PyTorch's generator is not used: on a CPU it keeps 32 bits of its seed, so that noise drawn from it
-could be found by trying all seeds, and then be subtracted.
+What it does not tell.  Pictures, labels, weights and what a defence draws come from
+HMAC-SHA256(secret, student | level | purpose), a stream for each purpose, stretched by SHAKE-256.
+PyTorch's generator is not used: on a CPU it keeps 32 bits of its seed, so anyone could try all
+seeds, find the noise and subtract it.
 
-What the instructor has to see to.  The pictures must be nobody's but the instructor's: whoever has
-a picture can compute its gradient and compare.  And the secret must be random, for the weights are
-a function of it, by which a guess of the secret can be tested.  Students with the same picture get
-another window of it each, so that an answer handed on earns next to nothing; but more pictures than
-students are better.
+What the instructor must see to.  Nobody else may have the pictures: whoever has one can compute its
+gradient and compare.  And the secret must be random: the weights are a function of it, so a guess
+can be tested.  Students who get the same picture get different windows of it, so that an answer
+passed on earns next to nothing; still, more pictures than students are better.
 
-The same secret, student, level and pictures give the same challenge on another machine, up to the
-rounding of floating-point numbers and of what decodes the pictures; grading needs no more.
+The same secret, student, level and pictures give the same challenge on another machine, up to
+rounding in floating-point arithmetic and in decoding the pictures.  Grading needs no more.
 """
 
 from ._file import Facts, read_answer, read_challenge, write_answer
 from ._grade import Grade, grade_challenge
-from ._keys import new_secret
 from ._levels import LEVELS, Level
 from ._make import make_challenge
 from ._networks import model_of
@@ -47,7 +45,6 @@ __all__ = [
     "grade_challenge",
     "make_challenge",
     "model_of",
-    "new_secret",
     "open_pool",
     "read_answer",
     "read_challenge",

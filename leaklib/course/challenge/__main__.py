@@ -1,4 +1,4 @@
-"""The command line: python -m leaklib.challenge secret | make | grade."""
+"""The command line: python -m leaklib.course.challenge secret | make | grade."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._keys import check_secret, new_secret
+from ..class_table import read_class
+from ..secret import VARIABLE, check_secret, read_secret, write_secret
 from ._levels import LEVELS
 from ._pool import Pool, open_pool
-from ._whole_class import grade_class, make_class, read_class, strangers
+from ._whole_class import grade_answers, make_class, strangers
 
-VARIABLE = "LEAKLIB_SECRET"
-LONGEST = 10_000  # bytes of a file with a secret
 EPILOG = f"""\
-The secret comes from --secret-file, or from the environment variable {VARIABLE}; never from the
-command line, which other users of a machine can read. Keep it: without it nothing can be graded.
+The secret comes from --secret-file or from the environment variable {VARIABLE}, never from the
+command line, which other users of the machine can read. Keep it: without it nothing can be graded.
 """
 
 
@@ -37,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m leaklib.challenge", description=__doc__, epilog=EPILOG
+        prog="python -m leaklib.course.challenge", description=__doc__, epilog=EPILOG
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     secret = commands.add_parser("secret", help="write a new secret into a file of your own")
     secret.add_argument("--to", type=Path, required=True, metavar="FILE")
-    secret.set_defaults(run=_secret)
+    secret.set_defaults(run=_new_secret)
 
     make = commands.add_parser("make", help="write a challenge for every student", epilog=EPILOG)
     make.add_argument("--to", type=Path, required=True, metavar="FOLDER")
@@ -67,10 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _secret(asked: argparse.Namespace) -> str:
-    # a secret that is there is never overwritten, and a new one is for its owner's eyes
-    with os.fdopen(os.open(asked.to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(new_secret() + "\n")
+def _new_secret(asked: argparse.Namespace) -> str:
+    write_secret(asked.to)
     return f"A new secret is in {asked.to}. Keep it, and show it to nobody."
 
 
@@ -84,32 +81,29 @@ def _make(asked: argparse.Namespace) -> str:
 def _grade(asked: argparse.Namespace) -> str:
     students, secret, images = _given(asked)
     levels = list(dict.fromkeys(asked.level)) if asked.level else None
-    rows = grade_class(
+    rows = grade_answers(
         students, secret, levels,
         images=images, answers=asked.answers, challenges=asked.challenges, to=asked.to,
     )  # fmt: skip
     nobodys = strangers(students, asked.answers)
     if nobodys:
         some = ", ".join(repr(name) for name in nobodys[:5])
-        print(
-            f"note: no student's answer, by their names: {some} ({len(nobodys)})", file=sys.stderr
-        )
+        print(f"note: file names that fit no student: {some} ({len(nobodys)})", file=sys.stderr)
     return f"{len(rows)} scores are in {asked.to}."
 
 
 def _given(asked: argparse.Namespace) -> tuple[list[str], bytes, Pool]:
-    students, secret = read_class(asked.students), _read_secret(asked.secret_file)
+    students, secret = read_class(asked.students), _secret_of(asked.secret_file)
     images = open_pool(asked.images, progress=True)
     if len(images.hashes) < len(students):
-        told = f"{len(images.hashes)} pictures for {len(students)} students"
-        print(f"note: {told}: some will have parts of the same one", file=sys.stderr)
+        few = f"{len(images.hashes)} pictures for {len(students)} students"
+        print(f"note: {few}: some will get parts of the same one", file=sys.stderr)
     return students, secret, images
 
 
-def _read_secret(file: Path | None) -> bytes:
+def _secret_of(file: Path | None) -> bytes:
     if file is not None:
-        with file.open("rb") as opened:
-            return check_secret(opened.read(LONGEST).strip())
+        return read_secret(file)
     if VARIABLE not in os.environ:
         raise ValueError(f"secret: none; give --secret-file FILE, or set {VARIABLE}")
     return check_secret(os.environ[VARIABLE].strip())

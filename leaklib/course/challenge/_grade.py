@@ -19,7 +19,7 @@ from ._make import check_made_with, truth
 from ._pool import Pool, open_pool
 
 LABEL_POINTS, IMAGE_POINTS = 2.0, 8.0
-FURTHEST = 1.0  # how far outside [0, 1] a pixel may be; nearer ones are clamped
+FURTHEST = 1.0  # how far outside [0, 1] a pixel may lie and still be clamped
 
 
 class Grade(NamedTuple):
@@ -27,7 +27,7 @@ class Grade(NamedTuple):
 
     points, out_of  the sum of both parts
     psnr, ssim      (B,) of each private image, in dB; empty where no images could be scored
-    labels_right    how many of the B labels; of a batch without regard to order
+    labels_right    how many of the B labels, in any order
     lines           what to tell the student
     """
 
@@ -51,11 +51,12 @@ def grade_challenge(
     """Score an answer: the labels, and the PSNR of each image after `metrics.match`.
 
     answer: a file that `write_answer` wrote, or its tensors images (B, C, H, W) float32 and labels
-    (B,) int64.  Labels earn `LABEL_POINTS` by the share that is right, and each image its part of
-    `IMAGE_POINTS` by (PSNR - floor) / (full - floor) of the level, from 0 to 1.
-    Whatever is wrong with an answer costs its part of the points, and is told in a line.
-    challenge: the file as it was made; ValueError where secret or pictures are not those of then.
-    Raises ValueError otherwise as `make_challenge` does: for what the instructor gave.
+    (B,) int64.  Labels earn `LABEL_POINTS` times the share that is right, and each image earns its
+    part of `IMAGE_POINTS` times (PSNR - floor) / (full - floor) of the level, from 0 to 1.
+    Whatever is wrong with an answer costs those points alone, and a line says so.
+    challenge: the file as it was made.
+    Raises ValueError as `make_challenge` does, for what the instructor gives, and where the
+    challenge was made with another secret or other pictures.
     """
     recipe, draws = level_of(level), Draws(secret, student_id, level)
     pool = open_pool(images)
@@ -72,7 +73,7 @@ def grade_challenge(
     except (OSError, TypeError, ValueError) as error:
         return _nothing(f"the answer cannot be read: {error}")
     x, y = truth(draws, recipe, pool)
-    right, about_labels = _labels(found.get("labels"), y)
+    right, about_labels = _labels(found.get("labels"), y, recipe.network["classes"])
     psnr, ssim, about_images = _images(found.get("images"), x)
     shares = [_share(value, recipe) for value in psnr]
     points = LABEL_POINTS * right / len(y) + IMAGE_POINTS * sum(shares) / len(x)
@@ -91,23 +92,23 @@ def _share(psnr: float, level: Level) -> float:
     return min(max((psnr - level.floor) / (level.full - level.floor), 0.0), 1.0)
 
 
-def _labels(labels: object, truth: Tensor) -> tuple[int, tuple[str, ...]]:
-    """How many labels are right, and what to say of them."""
+def _labels(labels: object, truth: Tensor, classes: int) -> tuple[int, tuple[str, ...]]:
+    """How many labels are right, and what to say about them."""
     fault = _fault(labels, torch.int64, tuple(truth.shape))
     if fault:
         return 0, (f"labels: {fault}",)
-    # sum_i min(n'_i, n_i): without images to match, the labels of a batch have no order
+    # without images to match, the labels of a batch have no order: their counts are compared
     given = labels.detach().cpu()
-    classes = torch.cat([given, truth]).unique()
-    n = [(part[:, None] == classes).sum(0) for part in (given, truth)]
-    right = int(torch.minimum(*n).sum())
+    known = given[(given >= 0) & (given < classes)]
+    counts = torch.bincount(known, minlength=classes)  # (C,)
+    right = round(metrics.count_accuracy(counts, truth) * len(truth))
     return right, (f"labels: {right} of {len(truth)} right",)
 
 
 def _images(
     images: object, truth: Tensor
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
-    """PSNR and SSIM of each private image, and what to say of them."""
+    """PSNR and SSIM of each private image, and what to say about them."""
     fault = _fault(images, torch.float32, tuple(truth.shape))
     if fault:
         return (), (), (f"images: {fault}",)
@@ -128,7 +129,7 @@ def _images(
 def _fault(tensor: object, dtype: torch.dtype, shape: tuple[int, ...]) -> str | None:
     """What is wrong with a tensor of an answer, if anything is."""
     wanted = f"shape {shape} of {dtype}"
-    # a class of somebody's own could answer every question as it likes
+    # a class of the student's own could answer every question as it likes
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
         came = "missing" if tensor is None else f"got {type(tensor).__name__}"
         return f"{came}; wanted a tensor of {wanted}"

@@ -1,57 +1,27 @@
-"""All that is random in a challenge: functions of the instructor's secret that nobody else has."""
+"""All that is random in a challenge: functions of a secret that the instructor alone has."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-import secrets
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from ..._errors import bad
 from ...leak import Tensors
+from ..class_table import check_id
+from ..secret import check_secret
 
-FORMAT = 1  # another recipe needs another number: it is part of every key
-SHORTEST = 32  # characters of a secret, such as `new_secret` gives
-FEWEST = 8  # different ones among them
-STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", re.ASCII)
-
-
-def new_secret() -> str:
-    """A secret of 256 random bits, as 64 characters."""
-    return secrets.token_hex(32)
-
-
-def check_secret(secret: str | bytes) -> bytes:
-    """The secret as bytes.  Raises ValueError for one that can be guessed; it is never shown."""
-    wanted = f"at least {SHORTEST} random characters, such as challenge.new_secret() gives"
-    if not isinstance(secret, str | bytes):
-        raise bad("secret", type(secret).__name__, wanted)
-    secret = secret.encode() if isinstance(secret, str) else secret
-    if len(secret) < SHORTEST:
-        raise bad("secret", f"{len(secret)} characters", wanted)
-    if len(set(secret)) < FEWEST:
-        raise bad("secret", f"{len(set(secret))} different characters", wanted)
-    return secret
-
-
-def check_id(student_id: str) -> str:
-    """The student's id.  Raises ValueError for one that could not safely be part of a file name."""
-    if not (isinstance(student_id, str) and STUDENT.fullmatch(student_id)):
-        wanted = "1 to 64 of A-Z a-z 0-9 . _ @ + -, of which the first is a letter or a digit"
-        raise bad("student_id", repr(student_id)[:80], wanted)
-    return student_id
+FORMAT = 1  # part of every key: a change of recipe takes another number
 
 
 class Draws:
-    """The random numbers of one student's challenge at one level, by what they are for.
+    """The random numbers of one student's challenge at one level, a stream for each purpose.
 
     key(purpose) = HMAC-SHA256(secret, format | student | level | purpose), and the numbers are its
-    SHAKE-256: the same in every version of every library.  No two purposes tell of each other.
+    SHAKE-256: the same in every version of every library.  No purpose tells anything of another.
     """
 
     def __init__(self, secret: str | bytes, student_id: str, level: str):
@@ -93,5 +63,5 @@ class Draws:
 
 
 def normal(u: Tensor) -> Tensor:
-    """Numbers of the normal law, float32, out of uniform ones in (0, 1)."""
+    """Standard normal numbers, float32, from uniform ones in (0, 1)."""
     return torch.from_numpy(ndtri(u.numpy())).float()

@@ -23,9 +23,9 @@ class Level(NamedTuple):
     network  of `Facts`, which says how `model_of` builds it
     shape    (B, C, H, W) of the private batch
     share    (draws, x, y) -> the leak that the client sends
-    known    {name: value} and text: what the student is told of the client
-    full     PSNR in dB that earns an image's full marks
-    floor    PSNR in dB at which its marks begin, growing linearly up to `full`
+    known    {name: value} and text: what the student is told about the client
+    full     PSNR in dB that earns an image full marks
+    floor    PSNR in dB where its marks begin; from there they grow linearly up to `full`
     """
 
     network: Network
@@ -38,7 +38,7 @@ class Level(NamedTuple):
 
 
 def level_of(name: str) -> Level:
-    """The level of that name.  Raises ValueError, with the names there are, for another one."""
+    """The level of that name.  Raises ValueError, with the names there are, for any other."""
     if name not in LEVELS:
         raise bad("level", f"{name!r:.40}", f"one of {', '.join(LEVELS)}")
     return LEVELS[name]
@@ -56,17 +56,17 @@ def _filled(draws: Draws, network: Network) -> nn.Module:
 
 @torch.no_grad()
 def _undecided(model: nn.Module, judge: nn.Module, size: int) -> nn.Module:
-    """Set the last biases so that, of a grey image, `judge` gives every class the same logit.
+    """Set the last biases so that `judge` gives a grey image the same logit for every class.
 
-    A network drawn from U(-1/2, 1/2) can be so sure of one class that, for a student whose label
-    that is, the gradient is next to nothing.
+    A network drawn from U(-1/2, 1/2) can be so sure of one class that the gradient of an image with
+    that label is next to nothing.
     """
     model.fc.bias -= judge(torch.full((1, 3, size, size), 0.5))[0]
     return model
 
 
 def _sent_as(network: Network, defence: Callable[[Draws], Any] | None = None) -> Callable:
-    """share() of a client that sends one gradient, through a defence that draws from the secret."""
+    """share() of a client that sends one gradient; what its defence draws comes from the secret."""
 
     def share(draws: Draws, x: Tensor, y: Tensor) -> Leak:
         model = _filled(draws, network)
@@ -85,7 +85,7 @@ def _trained(network: Network, **training: Any) -> Callable:
 
 
 def _masked(p: float) -> Callable:
-    """`defenses.random_mask(p)`, of which the draws come from the secret."""
+    """`defenses.random_mask(p)`, with draws that come from the secret."""
 
     def defence(draws: Draws) -> defenses.OfDirection:
         def mask(direction: Tensors, generator: torch.Generator) -> Tensors:
@@ -98,7 +98,7 @@ def _masked(p: float) -> Callable:
 
 
 def _private(clip: float, noise: float) -> Callable:
-    """`defenses.dp_sgd(clip, noise)` of one image, of which the draws come from the secret."""
+    """`defenses.dp_sgd(clip, noise)` for one image, with draws that come from the secret."""
 
     def defence(draws: Draws) -> defenses.OfDirection:
         def add(direction: Tensors, generator: torch.Generator) -> Tensors:
@@ -113,7 +113,7 @@ def _private(clip: float, noise: float) -> Callable:
 
 
 def _locked(network: Network, gate: str) -> Callable:
-    """share() of a client with a lock: its key and its maps come from the secret, and stay."""
+    """share() of a client with a lock: its key and its maps come from the secret."""
 
     def share(draws: Draws, x: Tensor, y: Tensor) -> Leak:
         settings = {name: value for name, value in network.items() if name != "name"}
@@ -121,10 +121,10 @@ def _locked(network: Network, gate: str) -> Callable:
         model = models.lenet_keylock(**settings, gate=gate, key=key)
         parameters, private = dict(model.named_parameters()), keylock.private(model)
         draws.fill({n: p for n, p in parameters.items() if n not in private})
-        # the maps keep PyTorch's law, U(-1, 1) / sqrt(L), but not what PyTorch drew
+        # the maps keep PyTorch's law, U(-1, 1) / sqrt(L), but not PyTorch's draws
         maps = {n: p for n, p in parameters.items() if n in private}
         draws.fill(maps, "maps", KEY**-0.5)
-        # the mean gains of sigmoid gates: weights that knew of the key would tell of it
+        # the mean gains of sigmoid gates: biases that depend on the key would give it away
         judge = keylock.opened(model)
         judge.lock.gamma.fill_(0.5), judge.lock.beta.fill_(0.5)
         _undecided(model, judge, network["size"])
@@ -138,7 +138,7 @@ SMALL = _lenet(size=24, width=32)
 OPENED = {**_lenet(size=24), "name": "lenet_opened", "norm": False}
 
 # `full` lies below what the book's attack reached for the worst of 24 students, and `floor` above
-# what the best picture of one colour can reach (`_pool.FLATTEST`)
+# what the best picture of a single colour can reach (`_pool.FLATTEST`)
 LEVELS: dict[str, Level] = {
     "gradient": Level(
         network=LENET,
@@ -212,4 +212,4 @@ LEVELS: dict[str, Level] = {
         full=24,
     ),
 }  # fmt: skip
-"""The levels by name, in the order in which the book comes to them."""
+"""The levels by name, in the order of the book."""

@@ -1,4 +1,4 @@
-"""A student's challenge, out of the secret and the instructor's pictures."""
+"""A student's challenge, from the secret and the instructor's pictures."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def make_challenge(
 ) -> Path:
     """Write a student's own leak file of one of the `LEVELS` to the path `to`, and return that.
 
-    The same arguments give the same challenge.  secret: 32 random characters or more, `new_secret`.
-    images: a folder, tensors (3, H, W) in [0, 1], or what `open_pool` made of them, which saves
-    reading them again for every student.
-    Raises ValueError for an id that could not be part of a file name, a weak secret, an unknown
-    level, and too few pictures; OSError where the file cannot be written.
+    The same arguments give the same challenge.  secret: 32 random characters or more,
+    such as `course.secret.new_secret()` gives.
+    images: a folder, tensors (3, H, W) in [0, 1], or what `open_pool` made of them, so that they
+    are not read again for every student.
+    Raises ValueError for an id that is not safe in a file name, a weak secret, an unknown level,
+    and too few pictures; OSError where the file cannot be written.
     """
     recipe, draws = level_of(level), Draws(secret, student_id, level)
     pool = open_pool(images)
@@ -54,7 +55,7 @@ def truth(draws: Draws, level: Level, pool: Pool) -> tuple[Tensor, Tensor]:
 
 
 def tags_of(draws: Draws, level: Level, pool: Pool) -> dict[str, str]:
-    """What tells, to the holder of the secret alone, which secret and pictures were used."""
+    """What tells the holder of the secret, and nobody else, which secret and pictures were used."""
     chosen = b"".join(pool.hashes[i] for i in pool.chosen(draws, level.shape[0]))
     return {"secret": draws.tag("tag of the secret"), "images": draws.tag("tag", chosen)}
 
@@ -65,5 +66,4 @@ def check_made_with(facts: Facts, draws: Draws, level: Level, pool: Pool) -> Non
     if facts.tags["secret"] != tags["secret"]:
         raise bad("secret", "another one", "the one that the challenge was made with")
     if facts.tags["images"] != tags["images"]:
-        came = "others, of which the choice is another"
-        raise bad("images", came, "those that the challenge was made with")
+        raise bad("images", "others", "those that the challenge was made with")

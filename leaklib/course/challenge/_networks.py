@@ -1,4 +1,4 @@
-"""The few networks that a challenge may have, by checked arguments: no file says what to run."""
+"""The few networks that a challenge may have, with checked arguments: no file says what to run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Numbers(NamedTuple):
     high: int
 
 
-# every argument has to be there, so that a default that changes changes no challenge
+# every argument must be there: a changed default then changes no challenge
 _LENET = {
     "channels": (1, 3),
     "size": _Numbers(11, 64),
@@ -40,17 +40,17 @@ BUILD: dict[str, Callable[..., nn.Module]] = {"lenet": models.lenet, "lenet_open
 
 
 def model_of(facts: Any) -> nn.Module:
-    """The network of a challenge, by the `network` of its `Facts`: the architecture alone.
+    """The network that the `Facts` of a challenge describe: the architecture alone.
 
-    Its weights stand in the leak.  "lenet" is `models.lenet`, and "lenet_opened" what anyone has of
-    a `models.lenet_keylock`: `keylock.opened`.
-    Raises ValueError for another network, and for arguments that are missing or out of range.
+    Its weights are in the leak.  "lenet" is `models.lenet`; "lenet_opened" is the public part of a
+    `models.lenet_keylock`, `keylock.opened`.
+    Raises ValueError for any other network, and for arguments that are missing or out of range.
     """
     return build(facts.network)
 
 
 def build(network: Network) -> nn.Module:
-    """The network that `check_network` allows."""
+    """The network.  Raises ValueError as `check_network` does."""
     check_network(network)
     settings = {name: value for name, value in network.items() if name != "name"}
     return BUILD[network["name"]](**settings)
@@ -65,7 +65,7 @@ def check_network(network: object) -> None:
         raise bad("network", repr(name)[:40], f"one of {', '.join(ARGUMENTS)}")
     wanted = ARGUMENTS[name]
     if set(network) != {"name", *wanted}:
-        raise bad("network", f"other arguments than {name!r} has", ", ".join(wanted))
+        raise bad("network", f"other arguments than those of {name!r}", ", ".join(wanted))
     for argument, allowed in wanted.items():
         value = network[argument]
         if isinstance(allowed, _Numbers):

@@ -1,4 +1,4 @@
-"""The instructor's own pictures, known by their content: what they are called changes nothing."""
+"""The instructor's own pictures, identified by their content: file names do not matter."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..._pictures import centred, decoded, resized
 from ._keys import Draws
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # others can start other programs
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # some of the others start programs
 LARGEST_FILE = 100_000_000  # bytes of one picture
-SIZE = 32  # pixels at which a picture is judged
-FLATTEST = 20.0  # dB: how close a picture may be to one colour, below every level's floor
+SIZE = 32  # pixels on a side at which a picture is judged
+FLATTEST = 20.0  # dB: how close a picture may be to a single colour, below every level's floor
 NARROWEST, WIDEST = 0.5, 0.9  # share of a picture's shorter side that a student gets
-TRIES = 8  # windows that may be nearly of one colour
+TRIES = 8  # windows, in case some are nearly of one colour
 
 
 class Pool(NamedTuple):
@@ -46,7 +46,7 @@ class Pool(NamedTuple):
         """The numbers of the `count` pictures of a student.
 
         They are those whose hashes have the smallest HMAC: neither names nor order matter, and a
-        new picture changes the choice of few.  Raises ValueError where there are fewer pictures.
+        new picture changes what few students get.  Raises ValueError where there are too few.
         """
         if len(self.hashes) < count:
             raise bad("images", f"{len(self.hashes)} pictures", f"at least {count}")
@@ -71,9 +71,9 @@ class Pool(NamedTuple):
 def window(pixels: np.ndarray, size: int, u: np.ndarray) -> Tensor:
     """A square somewhere in a picture, perhaps mirrored, as (3, size, size) in [0, 1].
 
-    u: (4 n,) numbers in (0, 1), four for each try: side, top, left, mirrored.  The side is between
-    `NARROWEST` and `WIDEST` of what the picture has, and no window is enlarged that need not be.
-    Where all n windows are nearly of one colour, it is the largest centred square.
+    u: (4 n,) numbers in (0, 1), four for each try: side, top, left, mirrored.  The side is from
+    `NARROWEST` to `WIDEST` of the picture's shorter one, and at least `size` where the picture is
+    that large.  If all n windows are nearly of one colour, it is the largest centred square.
     """
     height, width = pixels.shape[:2]
     short = min(height, width)
@@ -90,11 +90,11 @@ def window(pixels: np.ndarray, size: int, u: np.ndarray) -> Tensor:
 def open_pool(images: str | os.PathLike | Sequence[Tensor] | Pool, progress: bool = False) -> Pool:
     """The pictures of a folder, or tensors (3, H, W) in [0, 1], as a `Pool`.
 
-    Of a folder every file with one of the `ENDINGS` is read.  Left out, with a warning, are other
-    files, and pictures that are nearly of one colour: of those even a flat answer would be close
-    (a PSNR of the picture's own mean colour above `FLATTEST`).
-    Raises ValueError for a folder without pictures, a file that cannot be read as one, and tensors
-    that are none.
+    Every file of a folder with one of the `ENDINGS` is read.  Other files are left out with a
+    warning, and so are pictures that are nearly of one colour, where even a flat answer comes close
+    (the picture's own mean colour has a PSNR above `FLATTEST`).
+    Raises ValueError for a folder without pictures, a file that cannot be read as a picture, and
+    tensors that are not pictures.
     """
     if isinstance(images, Pool):
         return images

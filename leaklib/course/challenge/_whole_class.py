@@ -1,11 +1,8 @@
-"""Challenges and scores for a class list: resumable, and no student's file stops the others."""
+"""Challenges and scores for a whole class; both can be resumed, and no file stops the others."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +11,10 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from ..._errors import bad
+from ..class_table import read_table, write_table
 from ._file import LARGEST, read_challenge
 from ._grade import IMAGE_POINTS, LABEL_POINTS, Grade, grade_challenge
-from ._keys import FORMAT, Draws, check_id
+from ._keys import FORMAT, Draws
 from ._levels import LEVELS, level_of
 from ._make import check_made_with, make_challenge
 from ._pool import Pool
@@ -25,7 +23,6 @@ COLUMNS = (
     "student_id", "level", "points", "out_of", "labels_right", "psnr", "ssim", "line", "graded"
 )  # fmt: skip
 EVERY = 5.0  # seconds between two writings of the scores
-LARGEST_LIST = 10_000_000  # bytes of a class list
 
 
 class Made(NamedTuple):
@@ -45,54 +42,14 @@ def answer_name(student_id: str, level: str) -> str:
     return f"answer-{level}-{student_id}.safetensors"
 
 
-def read_class(path: Path) -> list[str]:
-    """The ids in the column student_id of a CSV file with commas, semicolons or tabs.
-
-    Raises ValueError for a file without the column, an id that could not be part of a file name,
-    and one that occurs twice (capital letters do not count, for on some disks they do not).
-    """
-    content = path.read_bytes()
-    if len(content) > LARGEST_LIST:
-        raise bad(path.name, f"{len(content)} bytes", f"at most {LARGEST_LIST}")
-    try:
-        # spreadsheets begin a file with a mark of the byte order
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise bad(path.name, f"bytes that are not UTF-8 ({error})", "CSV in UTF-8") from error
-    first = text.partition("\n")[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        if header.count("student_id") != 1:
-            raise bad(path.name, f"the columns {header!r:.200}", "one called student_id")
-        column, seen = header.index("student_id"), {}
-        for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            student, line = row[column].strip() if column < len(row) else "", rows.line_num
-            try:
-                check_id(student)
-            except ValueError as error:
-                raise ValueError(f"{path.name}, line {line}: {error}") from error
-            if student.lower() in seen:
-                came = f"{student!r} in the lines {seen[student.lower()][1]} and {line}"
-                raise bad(path.name, came, "each student once")
-            seen[student.lower()] = student, line
-    except csv.Error as error:
-        raise bad(path.name, f"line {rows.line_num}: {error}", "CSV") from error
-    if not seen:
-        raise bad(path.name, "no student", "a line for each")
-    return [student for student, _ in seen.values()]
-
-
 # ------------------------------------------------------------------ make
 def make_class(
     students: Sequence[str], secret: str | bytes, levels: Iterable[str], *, images: Pool, to: Path
 ) -> Made:
-    """One file for each student and level in the folder `to`.  What is there and valid stays.
+    """Write a file for each student and level into the folder `to`.  Valid files stay.
 
-    Raises ValueError where a file is there that was made with another secret or other pictures:
-    it may have been handed out.
+    Raises ValueError for a file that was made with another secret or other pictures: it may have
+    been handed out.
     """
     to.mkdir(parents=True, exist_ok=True)
     jobs = [(student, level) for level in levels for student in students]
@@ -111,17 +68,17 @@ def _is_there(file: Path, student: str, secret: str | bytes, level: str, images:
     try:
         _, facts = read_challenge(file)
     except ValueError:
-        return False  # what is broken is made again
+        return False  # a broken file is made again
     try:
         check_made_with(facts, Draws(secret, student, level), level_of(level), images)
     except ValueError as error:
-        told = f"{file.name} is there already, made with other things ({error})"
-        raise ValueError(f"{told}: remove it, or give another folder") from error
+        why = f"{file.name} is there already, and was made differently ({error})"
+        raise ValueError(f"{why}: remove it, or give another folder") from error
     return (facts.student_id, facts.level) == (student, level)
 
 
 # ------------------------------------------------------------------ grade
-def grade_class(
+def grade_answers(
     students: Sequence[str],
     secret: str | bytes,
     levels: Iterable[str] | None,
@@ -131,12 +88,12 @@ def grade_class(
     challenges: Path,
     to: Path,
 ) -> list[dict[str, str]]:
-    """The rows of a table of scores, also written to the CSV file `to`, by student and level.
+    """The rows of a table of scores, by student and level, also written to the CSV file `to`.
 
-    levels: None is all of which somebody has a challenge.  What `to` already has of the same answer
-    is not graded again.  A broken answer is told in its line.
-    Raises ValueError for folders that are not there, where nobody has a challenge, and where secret
-    or pictures are not those that a challenge was made with, before anything is graded.
+    levels: None for all of which somebody has a challenge.  An answer that `to` already has a score
+    for is not graded again.  The line of a broken answer says what is wrong with it.
+    Raises ValueError, before anything is graded, for folders that are not there, where nobody has a
+    challenge, and where a challenge was made with another secret or other pictures.
     """
     for name, folder in (("answers", answers), ("challenges", challenges)):
         if not folder.is_dir():
@@ -150,8 +107,8 @@ def grade_class(
         )
     for job in jobs:
         _check(*job, secret, images, challenges)
-    known = set(students)
-    rows = {job: row for job, row in _scores_in(to).items() if job[0] in known}
+    known = {(row["student_id"], row["level"]): row for row in read_table(to, COLUMNS)}
+    rows = {job: row for job, row in known.items() if job[0] in students}
     written = time.monotonic()
     try:
         for student, level in tqdm(jobs, "answers", disable=None):
@@ -161,15 +118,15 @@ def grade_class(
                 made = has(student, level)
                 rows[student, level] = _row(student, secret, level, images, file, made, now)
             if time.monotonic() - written > EVERY:
-                _write_scores(to, rows)
+                write_table(to, COLUMNS, rows.values())
                 written = time.monotonic()
     finally:
-        _write_scores(to, rows)
+        write_table(to, COLUMNS, rows.values())
     return [rows[job] for job in jobs]
 
 
 def strangers(students: Sequence[str], answers: Path) -> list[str]:
-    """The names of files among the answers that are nobody's: a misspelt name, perhaps."""
+    """The names of files among the answers that belong to no student: perhaps misspelled."""
     known = {answer_name(student, level) for student in students for level in LEVELS}
     names = (file.name for file in answers.iterdir() if not file.name.startswith("."))
     return sorted(name for name in names if name not in known)
@@ -208,7 +165,7 @@ def _row(
 
 
 def _fingerprint(*files: Path) -> str:
-    """What tells whether an answer has to be graded again: it, its challenge, and the rules."""
+    """Changes when an answer must be graded again: with it, its challenge, or the rules."""
     marks = [(level.full, level.floor) for level in LEVELS.values()]
     total = hashlib.sha256(repr((FORMAT, LABEL_POINTS, IMAGE_POINTS, marks)).encode())
     for file in files:
@@ -217,7 +174,7 @@ def _fingerprint(*files: Path) -> str:
 
 
 def _beginning(file: Path) -> bytes:
-    """A file, as far as it may be long; nothing where it is none, or cannot be read."""
+    """A file up to the largest size allowed; empty where it is no file, or cannot be read."""
     try:
         if file.is_file():
             with file.open("rb") as opened:
@@ -225,32 +182,3 @@ def _beginning(file: Path) -> bytes:
     except OSError:
         pass
     return b""
-
-
-def _scores_in(path: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """The whole rows of a table of scores; ValueError for a file that is none."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns, rows = tuple(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise bad("to", f"{path.name} ({error})", "a table of scores, or another name") from error
-    if columns != COLUMNS:
-        raise bad("to", f"{path.name}, with other columns", "a table of scores, or another name")
-    whole = (row for row in rows if None not in row and None not in row.values())
-    return {(row["student_id"], row["level"]): row for row in whole}
-
-
-def _write_scores(path: Path, rows: dict[tuple[str, str], dict[str, str]]) -> None:
-    """Aside, then renamed, so that there is never half of a table."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows.values())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -1,21 +1,18 @@
-"""Grade the notebooks of a class: one score, one report and one line for everybody.
+"""Grade the notebooks of a class: a score, a report and a line for everybody.
 
-    python -m leaklib.grading SUBMISSIONS --autograder ZIP --to FOLDER [--workers 2]
+    python -m leaklib.course.grading SUBMISSIONS --autograder ZIP --to FOLDER [--workers 2]
 
-SUBMISSIONS is a folder with one notebook a student, NAME.ipynb. Written to FOLDER: scores.csv,
-and NAME.json and NAME.txt with what each question got and why. What has been graded is not graded
-again, unless the notebook or the autograder changed. No notebook can stop the others.
+SUBMISSIONS is a folder with one notebook for each student, NAME.ipynb. Written to FOLDER:
+scores.csv, and NAME.json and NAME.txt with what each question got and why. A notebook is graded
+again only if it or the autograder has changed. No notebook can stop the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import csv
 import hashlib
-import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -28,7 +25,9 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
-from .submission import SLACK, Limits, Submission, line_of
+from ... import _files
+from ..class_table import as_text, write_table
+from .submission import SLACK, Limits, Submission, SubmissionError, line_of
 
 MOST_BYTES = 50 * 2**20  # of a notebook
 STARTS = 300  # seconds that Otter itself may take, on a busy machine
@@ -38,29 +37,29 @@ PATIENCE = 30  # seconds that it has to clear up
 def grade(notebook: Path, autograder: Path) -> dict:
     """{"score", "possible", "questions": {name: [score, of]}, "lines": [...]} of one notebook.
 
-    Every fault of the notebook is a line and costs what it costs; none raises.
+    Whatever is wrong with the notebook costs its points and is a line; nothing raises.
     """
     name = settings_of(autograder).get("assignment_name", "")
     try:
         cells = code_of(content_of(notebook), name)
     except ValueError as fault:
-        return nothing(autograder, line_of(fault))
+        return no_points(autograder, line_of(fault))
     with tempfile.TemporaryDirectory() as folder:
-        # Otter would read a log beside the notebook, with pickle: it is given the notebook alone
+        # Otter would unpickle a log beside the notebook, so it gets the notebook alone
         alone = Path(folder) / "submission.ipynb"
         alone.write_text(json.dumps(notebook_of(cells, name)), "utf-8")
         command = [sys.executable, "-m", "otter", "run", "-a", str(autograder.resolve())]
         command += ["-o", folder, "--no-logo", str(alone)]
         limits = limits_of(autograder)
         seconds = SLACK * limits.total + STARTS
-        if fault := ran(command, folder, seconds):
-            return nothing(autograder, f"Otter could not grade this notebook: {fault}")
+        if fault := fault_of(command, folder, seconds):
+            return no_points(autograder, f"Otter could not grade this notebook: {fault}")
         results = Path(folder) / "results.json"
-        return told(json.loads(results.read_text("utf-8")))
+        return summary_of(json.loads(results.read_text("utf-8")))
 
 
-def ran(command: Sequence[str], folder: str, seconds: float) -> str | None:
-    """Why a command did not end well, or None."""
+def fault_of(command: Sequence[str], folder: str, seconds: float) -> str | None:
+    """Run a command; why it did not end well, or None."""
     aside = Path(folder) / "messages.txt"
     with aside.open("wb") as messages:
         run = subprocess.Popen(
@@ -69,7 +68,7 @@ def ran(command: Sequence[str], folder: str, seconds: float) -> str | None:
         try:
             code = run.wait(seconds)
         except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGINT)  # Otter then ends its kernel, and that the submission
+            run.send_signal(signal.SIGINT)  # Otter then ends its kernel, which ends the submission
             try:
                 run.wait(PATIENCE)
             except subprocess.TimeoutExpired:
@@ -95,9 +94,10 @@ def content_of(notebook: Path) -> bytes:
 
 
 def code_of(content: bytes, name: str) -> list[str]:
-    """The source of each code cell.  Raises ValueError where it is no notebook of the assignment.
+    """The source of each code cell.  Raises ValueError for anything but the assignment's notebook.
 
-    Read as JSON, for the readers of notebooks trust them and take minutes for a hostile one.
+    It is read as JSON: libraries that read notebooks trust them, and take minutes over a hostile
+    one.
     """
     try:
         found = json.loads(content)
@@ -118,14 +118,14 @@ def code_of(content: bytes, name: str) -> list[str]:
         lines = source if isinstance(source, list) else [source]
         known = kind in ("code", "markdown", "raw") and all(isinstance(x, str) for x in lines)
         if not known:
-            raise ValueError(f"This is not a notebook: cell {number} has a type or source unknown.")
+            raise ValueError(f"This is not a notebook: cell {number} has no known type and source.")
         if kind == "code":
             code.append("".join(lines))
     return code
 
 
 def notebook_of(cells: Sequence[str], name: str) -> dict:
-    """A notebook of these code cells: no outputs, no metadata but the assignment's name."""
+    """A notebook of these code cells: no outputs, and no metadata but the assignment's name."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "otter": {"assignment_name": name}}
     code = [nbformat.v4.new_code_cell(source) for source in cells]
@@ -146,7 +146,7 @@ def limits_of(autograder: Path) -> Limits:
 
 
 def points_of(autograder: Path) -> dict[str, float]:
-    """The points of each question, as the test files state them."""
+    """{question: points}, as the test files state them."""
     found = {}
     with zipfile.ZipFile(autograder) as packed:
         for path in sorted(packed.namelist()):
@@ -160,14 +160,14 @@ def points_of(autograder: Path) -> dict[str, float]:
     return found
 
 
-def nothing(autograder: Path, line: str) -> dict:
+def no_points(autograder: Path, line: str) -> dict:
     questions = {name: [0, points] for name, points in points_of(autograder).items()}
     possible = sum(points for _, points in questions.values())
     return {"score": 0, "possible": possible, "questions": questions, "lines": [line]}
 
 
-def told(results: dict) -> dict:
-    """What Otter's results say, without its repetitions."""
+def summary_of(results: dict) -> dict:
+    """What Otter's results say, without their repetitions."""
     tests = [test for test in results["tests"] if "max_score" in test]
     questions = {test["name"]: [test["score"], test["max_score"]] for test in tests}
     lines = [line for line in results.get("output", "").splitlines() if line.strip()]
@@ -183,13 +183,13 @@ def told(results: dict) -> dict:
 
 
 def reasons(output: str) -> list[str]:
-    """The last line of each failed test, without the name of the error that asserts."""
+    """The last line of each failed test, without the name of the error."""
     endings = []
     for block in output.split("\n\n"):
         written = [line.strip() for line in block.splitlines() if line.strip()]
         if written and "failed" in block:
             last = written[-1].removeprefix("AssertionError:").strip()
-            last = last.removeprefix("leaklib.grading.submission.SubmissionError:").strip()
+            last = last.removeprefix(f"{SubmissionError.__module__}.SubmissionError:").strip()
             endings.append(last or "a test failed")
     return list(dict.fromkeys(endings))
 
@@ -206,21 +206,17 @@ def fingerprint(notebook: Path, autograder: Path) -> str:
     return total.hexdigest()
 
 
-def write(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, "utf-8", errors="backslashreplace")  # names need not be text
-    os.replace(aside, path)
-
-
 def graded(notebook: Path, autograder: Path, to: Path) -> dict:
-    """The result of one student: the one on file, or a new one, put on file."""
+    """The result of one student: the one on file, or a new one, which is put on file."""
     path, mark = to / f"{notebook.stem}.json", fingerprint(notebook, autograder)
     if (known := on_file(path)).get("of") == mark:
         return known
     result = {"of": mark, **grade(notebook, autograder)}
     try:
-        write(path, json.dumps(result, indent=1))
-        write(to / f"{notebook.stem}.txt", report(notebook.stem, result))
+        _files.write(path, json.dumps(result, indent=1).encode())
+        words = report(notebook.stem, result)
+        # a student's file may have a name that is no text
+        _files.write(to / f"{notebook.stem}.txt", words.encode(errors="backslashreplace"))
     except OSError as error:  # a name too long for a file of its own
         result["lines"].append(f"There is no report: {error.strerror}.")
     return result
@@ -239,36 +235,32 @@ def report(name: str, result: dict) -> str:
     return "\n".join([head, *marks, "", *result["lines"]]).rstrip() + "\n"
 
 
-def grade_class(submissions: Path, autograder: Path, to: Path, workers: int = 2) -> Path:
+def grade_notebooks(submissions: Path, autograder: Path, to: Path, workers: int = 2) -> Path:
     """Grade every notebook of a folder; return the path of scores.csv."""
     notebooks = sorted(submissions.glob("*.ipynb"))
     to.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(workers) as pool:
         work = pool.map(lambda notebook: graded(notebook, autograder, to), notebooks)
         results = list(tqdm(work, total=len(notebooks), unit="notebook"))
-    table = io.StringIO()
     questions = list(points_of(autograder))
-    rows = csv.writer(table)
-    rows.writerow(["student", "score", "possible", *questions, "line"])
+    rows = []
     for notebook, result in zip(notebooks, results, strict=True):
-        marks = [result["questions"].get(name, [0])[0] for name in questions]
-        line = result["lines"][0] if result["lines"] else ""
-        name = notebook.stem
-        # a spreadsheet would compute what begins like this, and a file's name is the student's
-        name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
-        rows.writerow([name, result["score"], result["possible"], *marks, line])
-    write(to / "scores.csv", table.getvalue())
-    return to / "scores.csv"
+        marks = {name: result["questions"].get(name, [0])[0] for name in questions}
+        row = {"student": as_text(notebook.stem), "line": next(iter(result["lines"]), "")}
+        rows.append({**row, "score": result["score"], "possible": result["possible"], **marks})
+    path = to / "scores.csv"
+    write_table(path, ["student", "score", "possible", *questions, "line"], rows)
+    return path
 
 
 def start_once() -> list[str]:
-    """What this machine cannot do.  Raises OSError where no submission can be started at all."""
+    """What this machine cannot do.  Raises OSError where it can start no submission at all."""
     with Submission([]) as blank:
         return blank.notes
 
 
 def main(arguments: Sequence[str] | None = None) -> int | str:
-    parser = argparse.ArgumentParser(prog="python -m leaklib.grading", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m leaklib.course.grading", description=__doc__)
     parser.add_argument("submissions", type=Path)
     parser.add_argument("--autograder", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
@@ -285,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int | str:
             print(note)
     except OSError as error:
         return str(error)
-    print(grade_class(given.submissions, given.autograder, given.to, given.workers))
+    print(grade_notebooks(given.submissions, given.autograder, given.to, given.workers))
     return 0
 
 

@@ -1,8 +1,8 @@
 """The process in which a submission runs: it takes cells and calls, and answers with values.
 
-    python -m leaklib.grading.child IN OUT LIMITS
+    python -m leaklib.course.grading.child IN OUT LIMITS
 
-IN and OUT are file descriptors of frames (`wire`); LIMITS is JSON.  Started by `submission`,
+IN and OUT are file descriptors that carry frames (`wire`); LIMITS is JSON.  `submission` starts it,
 through `confine`.
 """
 
@@ -19,7 +19,7 @@ from . import wire
 
 
 class Grader:
-    """In place of Otter's notebook: the tests are elsewhere, so that a check says nothing."""
+    """Takes the place of Otter's notebook: the tests are elsewhere, so a check says nothing."""
 
     def __init__(self, *args: object, **kwargs: object):
         pass
@@ -29,20 +29,20 @@ class Grader:
 
 
 def without_tests() -> None:
-    """Let `import otter` give a Grader that does nothing."""
+    """Make `import otter` give a Grader that does nothing."""
     module = types.ModuleType("otter")
     module.Notebook = Grader
     sys.modules["otter"] = module
 
 
 def limit(memory: int, files: int, total: float) -> None:
-    """Let allocations fail beyond so much more memory, files end at a size, and time run out."""
+    """Limit the memory that may still be taken, the size of a file, and the time."""
     with open("/proc/self/statm") as statm:
         in_use = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + memory,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (files,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # only for a process whose grader is gone: the grader counts more finely
+    # this only ends a process whose grader is gone: the grader counts more finely
     resource.setrlimit(resource.RLIMIT_CPU, (2 * int(total) + 60,) * 2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write then fails, as on a full disk
 
@@ -58,10 +58,10 @@ def shell() -> object:
     return InteractiveShell.instance(config=settings)
 
 
-def said(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     try:
         words = " ".join(str(error).split())
-    except BaseException:  # an exception of the student's own may raise when it is printed
+    except BaseException:  # the student's own exception may raise when it is printed
         words = ""
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
@@ -71,7 +71,7 @@ def answer(ip: object, request: dict) -> dict:
     if "run" in request:
         result = ip.run_cell(request["run"], store_history=False)
         error = result.error_before_exec or result.error_in_exec
-        return {"error": said(error)} if error else {"value": None}
+        return {"error": words_of(error)} if error else {"value": None}
     name = request["name"]
     if name not in ip.user_ns:
         return {"error": f"NameError: `{name}` is not defined in the notebook"}
@@ -96,11 +96,11 @@ def main(incoming: int, outgoing: int, limits: dict) -> None:
             except EOFError:
                 return
             except KeyboardInterrupt:
-                continue  # it came too late for what it should have stopped
+                continue  # what it should have stopped has ended already
             try:
                 reply = wire.pack(answer(ip, request))
             except BaseException as error:
-                reply = wire.pack({"error": said(error)})
+                reply = wire.pack({"error": words_of(error)})
             replies.write(reply)
             replies.flush()
 

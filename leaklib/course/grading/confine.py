@@ -1,15 +1,15 @@
 """Give up rights, then start a program: ``python confine.py RULES PROGRAM ARGUMENT...``.
 
-RULES is JSON: {"read": [paths], "write": [paths]}.  Of the file system the program sees these and
-what lies below them (Linux's Landlock, which needs no privilege).  Where the kernel has none and
-this runs as root, the program becomes a user without rights.  What was done is told in
-LEAKLIB_CONFINED: "landlock", "user" or "nothing".
+RULES is JSON: {"read": [paths], "write": [paths]}.  The program sees these paths and what lies
+below them, and nothing else of the file system (Linux's Landlock, which needs no privilege).  On a
+kernel without it, and if this runs as root, the program becomes a user without rights.
+LEAKLIB_CONFINED says what was done: "landlock", "user" or "nothing".
 
-A filter of system calls (seccomp) comes on top: no other process may be started, signalled or
-looked into, no socket opened, and a change of a file's owner or mode does nothing (programs that
-copy a file want it to succeed).  LEAKLIB_FILTERED tells "yes" where the kernel knows it, else "no".
+A filter of system calls (seccomp) comes on top: no other process can be started, signalled or
+inspected, no socket opened, and changing a file's owner or mode does nothing (programs that copy a
+file want it to succeed).  LEAKLIB_FILTERED is "yes" where the kernel can do this, else "no".
 
-Only the standard library, and no import of leaklib: rights are given up before any thread begins.
+Standard library only, without leaklib: rights are given up before any thread begins.
 """
 
 import ctypes
@@ -23,13 +23,13 @@ CREATE, ADD_RULE, RESTRICT = 444, 445, 446  # system calls, the same numbers on 
 PATH_BENEATH = 1
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 ALL_OF_VERSION = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights each version knows
-ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14  # of these a rule for a file may speak
+ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14  # the rights that a rule for a file may give
 
 DIES_WITH_PARENT, FILTER, DROP_FROM_BOUNDS, NO_NEW_PRIVILEGES = 1, 22, 24, 38  # of prctl
-FIRST_USER, USERS = 61184, 4336  # numbers that belong to nobody who logs in: one a submission
+FIRST_USER, USERS = 61184, 4336  # ids of nobody who logs in: one for each submission
 
 THREAD = 0x10000  # the flag of a new thread, among those of clone
-CALLS = {  # by processor: its number, calls refused or ignored, and those with a rule of their own
+CALLS = {  # by processor: its number, calls refused or ignored, and calls with their own rule
     "x86_64": {
         "processor": 0xC000003E,
         "refused": {
@@ -59,7 +59,7 @@ CALLS = {  # by processor: its number, calls refused or ignored, and those with 
     },
 }  # fmt: skip
 
-# instructions of the kernel's filters: what they read is (call, processor, address, arguments)
+# instructions of the kernel's filters, which read (call, processor, address, arguments)
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 CALL, PROCESSOR, FIRST_ARGUMENT = 0, 4, 16
 ALLOW, IGNORE = 0x7FFF0000, 0x50000
@@ -97,7 +97,7 @@ def allow(rules, path, allowed):
 
 
 def give_up_capabilities():
-    """Root without them is a user who owns root's files, and of those the rules show few."""
+    """Root without them is a user who owns root's files, few of which the rules show."""
     for capability in range(64):
         libc.prctl(DROP_FROM_BOUNDS, capability, 0, 0, 0)
     if libc.capset(struct.pack("<Ii", 0x20080522, 0), bytes(24)):
@@ -105,7 +105,7 @@ def give_up_capabilities():
 
 
 def become_nobody(write):
-    """Become a user without rights, who owns what may be written, and nothing else."""
+    """Become a user without rights, who owns what may be written and nothing else."""
     user = FIRST_USER + os.getpid() % USERS
     for path in write:
         if os.path.isdir(path):
@@ -116,7 +116,7 @@ def become_nobody(write):
 
 
 def instructions(calls, own):
-    """The filter: (code, where to jump if so, if not, number), each."""
+    """The filter, a list of (code, jump if so, jump if not, number)."""
     done = [(RETURN, 0, 0, REFUSE)]
     found = [(LOAD, 0, 0, PROCESSOR), (EQUAL, 1, 0, calls["processor"]), *done, (LOAD, 0, 0, CALL)]
     found += [(AT_LEAST, 0, 1, 0x40000000), *done]  # another way to number calls, on x86_64
@@ -124,7 +124,7 @@ def instructions(calls, own):
         found += [(EQUAL, 0, 1, number), *done]
     for number in calls["ignored"].values():
         found += [(EQUAL, 0, 1, number), (RETURN, 0, 0, IGNORE)]
-    # a C library that does not find clone3 starts its threads with clone, whose flags can be read
+    # without clone3 a C library starts its threads with clone, whose flags a filter can read
     found += [(EQUAL, 0, 1, calls["clone3"]), (RETURN, 0, 0, UNKNOWN)]
 
     def by_argument(name, test, number, if_so, if_not):
@@ -142,7 +142,7 @@ def instructions(calls, own):
 
 
 def filter_calls():
-    """Refuse what no answer to a question needs; False where the kernel or processor is unknown."""
+    """Refuse what no answer needs; False where the kernel or the processor cannot do it."""
     calls = CALLS.get(os.uname().machine)
     if calls is None:
         return False
@@ -164,7 +164,7 @@ def main(rules, program):
         done = "user"
     else:
         done = "nothing"
-    # after the change of user, which would forget it; and before the filter, which forbids it
+    # after the change of user, which would undo it, and before the filter, which forbids it
     libc.prctl(DIES_WITH_PARENT, 9, 0, 0, 0)
     if os.getppid() != parent:
         return

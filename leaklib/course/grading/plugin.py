@@ -1,13 +1,13 @@
 """Otter-Grader, with the student's notebook in a process of its own.
 
-Otter runs a submission and the tests of it in one kernel, where the submission can read the tests,
-change them, and write its own score.  With this plugin the kernel holds the tests only:
+Otter runs a submission and its tests in one kernel, where the submission can read the tests, change
+them, and write its own score.  With this plugin the kernel holds nothing but the tests:
 
     plugins:
-      - leaklib.grading.plugin.Confined:
+      - leaklib.course.grading.plugin.Confined:
           functions: [label_of]       # what the tests call
           values: [counts]            # what they look at
-          limits: {seconds: 60}       # as in `leaklib.grading.Limits`
+          limits: {seconds: 60}       # as in `leaklib.course.grading.Limits`
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ NOTES = "submission_notes.json"
 
 
 class Confined(AbstractOtterPlugin):
-    """Replace the submission by a notebook that asks it from outside."""
+    """Replace the submission with a notebook that asks it from outside."""
 
     def before_execution(self, submission: nbformat.NotebookNode) -> nbformat.NotebookNode:
-        # what lies here is for root alone, where a submission becomes another user
+        # where a submission becomes another user, root alone may look in here
         place = Path(self.submission_path).parent
         for folder in (place, place.parent / "source"):
             if folder.is_dir():
@@ -42,7 +42,7 @@ class Confined(AbstractOtterPlugin):
             "limits": self.plugin_config.get("limits", {}),
         }
         cell = (
-            "import json\nfrom leaklib.grading.plugin import answers\n"
+            "import json\nfrom leaklib.course.grading.plugin import answers\n"
             f"globals().update(answers(**json.loads({json.dumps(given)!r})))"
         )
         return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
@@ -65,10 +65,10 @@ def answers(
     values: Sequence[str],
     limits: Mapping[str, float],
 ) -> dict[str, object]:
-    """{name: function or value} of a submission, which is started here and ends with the kernel.
+    """{name: function or value} of a submission, which starts here and ends with the kernel.
 
-    A function raises SubmissionError where the student's does.  A value that is missing, or of a
-    kind that cannot be handed over, is None.
+    A function raises SubmissionError where the student's raises.  A value that is missing or cannot
+    be handed over is None.
     """
     submission = Submission(cells, Limits(**limits))
     atexit.register(submission.close)

@@ -1,4 +1,4 @@
-"""A student's notebook in a process of its own, asked from outside."""
+"""A student's notebook in a process of its own, which is asked from outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from . import confine, wire
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parents[2]  # leaklib
 PATIENCE = 5  # seconds that an interrupted process has before it is killed
 SLACK = 5
 STARTS = 60  # seconds in which PyTorch is imported
@@ -44,10 +44,10 @@ UNFILTERED = (
 
 
 class Limits(NamedTuple):
-    """What a submission may use: processor seconds a cell or call and in all, and bytes.
+    """What a submission may use: processor seconds for each cell or call and in all, and bytes.
 
-    Seconds on the clock may be `SLACK` times as many, for graders are busy and a cell may sleep;
-    they count for a processor second each `SLACK` of them.
+    It may take `SLACK` times as many seconds on the clock, because graders are busy and a cell may
+    sleep; `SLACK` of those count as one processor second.
     """
 
     seconds: float = 60
@@ -61,7 +61,7 @@ DEFAULT = Limits()
 
 
 def line_of(text: object, most: int = 500) -> str:
-    """One line that can be printed, of whatever somebody wrote."""
+    """Whatever somebody wrote, as one line that can be printed."""
     words = " ".join(str(text)[: 4 * most].split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)[:most]
 
@@ -77,16 +77,16 @@ class Submission:
     """The cells of a notebook, run one by one in a confined process, then open to questions.
 
     A cell that raises, prints too much or does not end in time is noted and skipped, and the
-    others run: each question stands for itself.  `notes` has a line for each such cell.  Use it
-    as a context manager, or call `close`; it ends with the thread that made it.  Raises OSError
-    where this machine cannot start the process at all.
+    others run: each question stands alone.  `notes` has a line for each such cell.  Use it as a
+    context manager, or call `close`; it ends with the thread that made it.  Raises OSError where
+    this machine cannot start the process at all.
     """
 
     def __init__(self, cells: Sequence[str], limits: Limits = DEFAULT):
         self.limits, self.notes, self.kept = limits, [], []
         self.left = limits.total
         self.folder = Path(tempfile.mkdtemp(prefix="submission-"))
-        self.folder.chmod(0o711)  # another user passes through, into the folder that is its own
+        self.folder.chmod(0o711)  # another user may pass through, into a folder of its own
         self.child: _Child | None = None
         try:
             self._start()
@@ -136,7 +136,7 @@ class Submission:
         self.child = _Child(self.folder, self.limits)
 
     def _asked(self, request: dict) -> object:
-        """The answer of the process as it is; what it took is taken off what is left."""
+        """The answer of the running process; the time it took is no longer left."""
         if self.left <= 0:
             raise SubmissionError(f"stopped: the notebook took {self.limits.total:g} s in all")
         if self.child is None:
@@ -160,7 +160,7 @@ class _Child:
         library = folder / "library"
         library.mkdir(exist_ok=True)
         if not (library / PACKAGE.name).exists():
-            # the folder that holds leaklib holds other things as well, so it is not shown
+            # the folder with leaklib in it holds other things too, so the process sees a link
             (library / PACKAGE.name).symlink_to(PACKAGE)
         work = folder / "work"
         work.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ class _Child:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-I", confine.__file__, json.dumps(rules),
-                sys.executable, "-m", "leaklib.grading.child", str(requests), str(replies),
+                sys.executable, "-m", "leaklib.course.grading.child", str(requests), str(replies),
                 json.dumps(allowed),
             ],
             cwd=work,
@@ -192,7 +192,7 @@ class _Child:
         self.reader.start()
         self.killed, self.used = False, 0.0
         try:
-            # these are the words of `child`, which has not yet seen a line of the student's
+            # this comes from `child`, before it has seen a line of the student's code
             self.confined, filtered = self._reply(STARTS)
         except (SubmissionError, TimeoutError) as error:
             self.kill()
@@ -203,7 +203,7 @@ class _Child:
         self.filtered = filtered == "yes"
 
     def seconds(self) -> float:
-        """What the process has used of the processor; what is known last once it is gone."""
+        """Processor seconds that the process has used; the last count known once it is gone."""
         try:
             stat = Path(f"/proc/{self.process.pid}/stat").read_text()
             after_name = stat.rpartition(")")[2].split()
@@ -225,7 +225,7 @@ class _Child:
             raise SubmissionError(f"stopped: it took more than {seconds:.3g} s") from None
 
     def _interrupt(self) -> None:
-        """Stop what runs as Ctrl-C does, so that what was defined before is kept; else kill."""
+        """Stop as Ctrl-C does, which keeps what was defined before; if that fails, kill."""
         self.process.send_signal(signal.SIGINT)
         try:
             self._reply(PATIENCE)
@@ -235,7 +235,7 @@ class _Child:
             pass
 
     def _watch(self, seconds: float) -> Callable[[], None]:
-        """What raises once too much was printed, or the time is over."""
+        """A check that raises once too much is printed, or the time is over."""
         used, begun = self.seconds(), time.monotonic()
 
         def check() -> None:
@@ -285,7 +285,7 @@ class _Child:
         return self.process.poll() is not None
 
     def kill(self) -> None:
-        """End the process; it has no children, where the filter of system calls is known."""
+        """End the process.  Where system calls are filtered, it has no children."""
         if self.killed:
             return
         self.killed = True
@@ -297,7 +297,7 @@ class _Child:
 
 
 class _Watched:
-    """The reading end of a pipe; before each piece, `check` may raise."""
+    """The reading end of a pipe; `check` may raise before each piece."""
 
     def __init__(self, pipe: int, check: Callable[[], None]):
         self.pipe, self.check = pipe, check
@@ -312,7 +312,7 @@ class _Watched:
 
 
 def _environment(library: Path, work: Path) -> dict[str, str]:
-    """What a notebook needs, and nothing of what the grader's own environment holds."""
+    """What a notebook needs, and nothing else from the grader's own environment."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     folders = {name: str(work) for name in ("HOME", "TMPDIR", "MPLCONFIGDIR", "IPYTHONDIR")}
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}

@@ -11,7 +11,7 @@ import pytest
 import assignments
 import notebooks
 
-SECRET = "a secret of the instructor's"
+SECRET = "a secret of the instructor's, 0123456789"
 TEST = """\
 from otter.test_files import test_case
 
@@ -249,7 +249,7 @@ def test_the_secret_of_the_environment_counts_more(dist, monkeypatch):
     monkeypatch.setenv("LEAKLIB_SECRET", SECRET)
     assert assignments.secret() == SECRET
     monkeypatch.setenv("LEAKLIB_SECRET", "short")
-    with pytest.raises(SystemExit, match="has 5 characters; wanted 16 or more"):
+    with pytest.raises(SystemExit, match="LEAKLIB_SECRET: secret: got 5 characters; wanted"):
         assignments.secret()
 
 

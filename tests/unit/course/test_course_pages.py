@@ -29,8 +29,8 @@ of = lambda start: [command for command in COMMANDS if command.startswith(start)
 def test_every_command_is_of_a_kind_that_is_tried_here():
     kinds = (
         "make ",
-        ".venv/bin/python -m leaklib.grading ",
-        ".venv/bin/python -m leaklib.challenge ",
+        ".venv/bin/python -m leaklib.course.grading ",
+        ".venv/bin/python -m leaklib.course.challenge ",
     )
     assert COMMANDS and all(command.startswith(kinds) for command in COMMANDS)
 
@@ -48,7 +48,7 @@ def test_make_knows_the_target_and_the_variables(command):
     assert name is None or name.group(1) in assignments.names()
 
 
-@pytest.mark.parametrize("command", of(".venv/bin/python -m leaklib.grading "))
+@pytest.mark.parametrize("command", of(".venv/bin/python -m leaklib.course.grading "))
 def test_the_grader_understands_its_arguments(command, monkeypatch, tmp_path, tiny):
     arguments = shlex.split(command)[3:]
     asked = []
@@ -57,18 +57,18 @@ def test_the_grader_understands_its_arguments(command, monkeypatch, tmp_path, ti
     zipped.parent.mkdir(parents=True)
     zipped.write_bytes(tiny.zip.read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grading, "grade_class", lambda *given: asked.append(given))
+    monkeypatch.setattr(grading, "grade_notebooks", lambda *given: asked.append(given))
     monkeypatch.setattr(grading, "start_once", lambda: [])
     assert grading.main(arguments) == 0
     ((submissions, _, to, workers),) = asked
     assert (submissions.name, to.name, workers) == ("inbox", "graded", 4)
 
 
-@pytest.mark.parametrize("command", of(".venv/bin/python -m leaklib.challenge "))
+@pytest.mark.parametrize("command", of(".venv/bin/python -m leaklib.course.challenge "))
 def test_the_challenge_knows_its_commands(command):
     _, _, _, name, *given = shlex.split(command)
     run = subprocess.run(
-        [sys.executable, "-m", "leaklib.challenge", name, "--help"],
+        [sys.executable, "-m", "leaklib.course.challenge", name, "--help"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import torch
 
-from leaklib.course.grading import SubmissionError, plugin, secret
+from leaklib.course.grading import SubmissionError, plugin
 from leaklib.course.grading import __main__ as grading
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading needs Linux")
@@ -34,8 +34,8 @@ for path in [*seen, "tests/q1.py", "../tests/q1.py", "../../source/tests/q1.py"]
         pass
 """,
     "torch.allclose = lambda *a, **k: True",
-    "import leaklib.grading.secret as s\ns.seed = lambda p: 2",
-    "from leaklib.grading import plugin\nplugin.answers = lambda **k: {}",
+    "import leaklib.course.secret as s\ns.seed = lambda p: 2",
+    "from leaklib.course.grading import plugin\nplugin.answers = lambda **k: {}",
     "raise RuntimeError(f'found {seen}')",
     """
 class Right:
@@ -100,9 +100,10 @@ def graded(tiny, tmp_path_factory):
     zipped = tiny.pack(folder / "tiny.zip", {**tiny.limits, "seconds": 2})
     aside = folder / "aside"
     aside.mkdir()
-    command = [sys.executable, "-m", "leaklib.grading", str(inbox), "--autograder", str(zipped)]
+    command = [sys.executable, "-m", "leaklib.course.grading", str(inbox)]
+    command += ["--autograder", str(zipped), "--to", str(to), "--workers", "1"]
     run = subprocess.run(
-        [*command, "--to", str(to), "--workers", "1"],
+        command,
         env={**os.environ, "TMPDIR": str(aside)},
         capture_output=True,
         text=True,
@@ -181,14 +182,14 @@ def asked(monkeypatch):
 
 def test_what_was_graded_is_not_graded_again(tiny, inbox, tmp_path, asked):
     for _ in range(2):
-        grading.grade_class(inbox, tiny.zip, tmp_path / "to", workers=1)
+        grading.grade_notebooks(inbox, tiny.zip, tmp_path / "to", workers=1)
     assert asked == ["a", "b"]
 
 
 def test_a_notebook_that_changed_is_graded_again(tiny, inbox, tmp_path, asked):
-    grading.grade_class(inbox, tiny.zip, tmp_path / "to", workers=1)
+    grading.grade_notebooks(inbox, tiny.zip, tmp_path / "to", workers=1)
     (inbox / "b.ipynb").write_text(tiny.text_of(["x = 2"]))
-    grading.grade_class(inbox, tiny.zip, tmp_path / "to", workers=1)
+    grading.grade_notebooks(inbox, tiny.zip, tmp_path / "to", workers=1)
     assert asked == ["a", "b", "b"]
 
 
@@ -200,32 +201,19 @@ def test_another_autograder_grades_all_again_and_the_same_packed_later_does_not(
     tiny.pack(later)
     tiny.pack(other, q1=tiny.q1.replace("4", "5"))
     assert later.read_bytes() != tiny.zip.read_bytes()
-    grading.grade_class(inbox, tiny.zip, tmp_path / "to", workers=1)
-    grading.grade_class(inbox, later, tmp_path / "to", workers=1)
+    grading.grade_notebooks(inbox, tiny.zip, tmp_path / "to", workers=1)
+    grading.grade_notebooks(inbox, later, tmp_path / "to", workers=1)
     assert asked == ["a", "b"]
-    grading.grade_class(inbox, other, tmp_path / "to", workers=1)
+    grading.grade_notebooks(inbox, other, tmp_path / "to", workers=1)
     assert asked == ["a", "b"] * 2
 
 
 def test_a_result_that_cannot_be_read_is_made_again(tiny, inbox, tmp_path, asked):
     to = tmp_path / "to"
-    grading.grade_class(inbox, tiny.zip, to, workers=1)
+    grading.grade_notebooks(inbox, tiny.zip, to, workers=1)
     (to / "a.json").write_text('{"of": ')
-    grading.grade_class(inbox, tiny.zip, to, workers=1)
+    grading.grade_notebooks(inbox, tiny.zip, to, workers=1)
     assert asked == ["a", "b", "a"] and json.loads((to / "a.json").read_text())["score"] == 1
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "scores.csv"
-    grading.write(path, "old")
-
-    def full(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(grading.os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
-        grading.write(path, "new")
-    assert path.read_text() == "old"
 
 
 def test_odd_names_have_a_line_each(tiny, tmp_path, asked):
@@ -234,7 +222,7 @@ def test_odd_names_have_a_line_each(tiny, tmp_path, asked):
     names = ["=1+1", "x" * 249, 'a, "b"', "ä é", ".hidden", os.fsdecode(b"\xff\xfe")]
     for name in names:
         (folder / f"{name}.ipynb").write_text(tiny.text_of([]))
-    path = grading.grade_class(folder, tiny.zip, to, workers=2)
+    path = grading.grade_notebooks(folder, tiny.zip, to, workers=2)
     with path.open(newline="", encoding="utf-8") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert len(rows) == len(names) and {"'=1+1", 'a, "b"', "ä é", "x" * 249} < rows.keys()
@@ -270,7 +258,7 @@ def test_the_code_of_a_notebook_is_all_that_is_taken(tiny):
         (b"[1, 2]", "wanted a list of cells, in nbformat 4"),
         (b'{"cells": 3, "nbformat": 4}', "wanted a list of cells"),
         (b'{"worksheets": [], "nbformat": 3}', "in nbformat 4"),
-        (b'{"cells": [3], "nbformat": 4}', "cell 1 has a type or source unknown"),
+        (b'{"cells": [3], "nbformat": 4}', "cell 1 has no known type and source"),
         (b'{"cells": [{"cell_type": "heading", "source": ""}], "nbformat": 4}', "cell 1"),
         (b'{"cells": [{"cell_type": "code", "source": [1]}], "nbformat": 4}', "cell 1"),
         (b'{"cells": [{"cell_type": "code"}], "nbformat": 4}', "cell 1"),
@@ -314,23 +302,23 @@ def test_otter_that_does_not_end_is_asked_to_clear_up_then_killed(tmp_path, monk
     stubborn = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{sleeps}"
     for code in (sleeps, stubborn):
         command = [sys.executable, "-c", code]
-        assert grading.ran(command, str(tmp_path), 0.5) == "it was stopped after 0.5 s"
+        assert grading.fault_of(command, str(tmp_path), 0.5) == "it was stopped after 0.5 s"
 
 
 def test_the_last_line_of_a_command_that_failed_is_told(tmp_path):
     fails = [sys.executable, "-c", "print('a')\nraise ValueError('no \\x1b[31m tests')"]
     assert (
-        grading.ran(fails, str(tmp_path), 60)
+        grading.fault_of(fails, str(tmp_path), 60)
         == "ValueError: no \N{REPLACEMENT CHARACTER}[31m tests"
     )
-    assert grading.ran([sys.executable, "-c", "raise SystemExit(3)"], str(tmp_path), 60) == (
+    assert grading.fault_of([sys.executable, "-c", "raise SystemExit(3)"], str(tmp_path), 60) == (
         "it ended with 3"
     )
-    assert grading.ran([sys.executable, "-c", ""], str(tmp_path), 60) is None
+    assert grading.fault_of([sys.executable, "-c", ""], str(tmp_path), 60) is None
 
 
 def test_when_otter_fails_the_student_has_nothing_and_a_line(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(grading, "ran", lambda *_: "it was stopped after 9 s")
+    monkeypatch.setattr(grading, "fault_of", lambda *_: "it was stopped after 9 s")
     (tmp_path / "a.ipynb").write_text(tiny.text_of(tiny.right))
     got = grading.grade(tmp_path / "a.ipynb", tiny.zip)
     assert got["score"] == 0 and got["possible"] == 5
@@ -395,7 +383,7 @@ def test_the_plugin_leaves_nothing_of_the_students_in_the_kernel_of_the_tests(tm
     made = confined.before_execution(notebook)
     (cell,) = made.cells
     given = {}
-    exec(cell.source.replace("leaklib.grading.plugin import answers", "json import loads"), {
+    exec(cell.source.replace("leaklib.course.grading.plugin import answers", "json import loads"), {
         "globals": lambda: given, "answers": lambda **kwargs: kwargs,
     })  # fmt: skip
     assert given == {"cells": [quotes], "functions": ["f"], "values": [], "limits": {}}
@@ -412,23 +400,3 @@ def test_the_plugin_reports_the_notes(tmp_path):
     (tmp_path / plugin.NOTES).write_text('["one", "two"]')
     confined.after_grading(results)
     assert told == ["one\ntwo"] == [confined.generate_report()]
-
-
-# --- the secret
-
-
-def test_a_seed_depends_on_secret_and_purpose_alone(tmp_path):
-    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
-    first.write_text("sixteen letters!\n")
-    second.write_text("other letters 16")
-    assert secret.seed("q1", first) == secret.seed("q1", first)
-    seeds = {secret.seed(purpose, path) for purpose in ("q1", "q2") for path in (first, second)}
-    assert len(seeds) == 4 and all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_a_secret_that_is_missing_or_short_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="0 characters; wanted a secret of at least 16"):
-        secret.seed("q1", tmp_path / "absent.txt")
-    (tmp_path / "short.txt").write_text("short \n" + " " * 40)
-    with pytest.raises(ValueError, match="5 characters"):
-        secret.seed("q1", tmp_path / "short.txt")

@@ -392,7 +392,7 @@ def drips():
         shout(b" ")
         time.sleep(0.01)
 def forges():
-    from leaklib.grading import wire
+    from leaklib.course.grading import wire
     shout(wire.pack({"value": 1, "error": "both"}))
 def closes():
     for fd in fds():
@@ -445,7 +445,7 @@ def test_the_notebook_as_a_whole_has_a_limit():
 
 def test_the_process_ends_with_its_grader():
     code = (
-        "import os, time\nfrom leaklib.grading import Submission\n"
+        "import os, time\nfrom leaklib.course.grading import Submission\n"
         "s = Submission(['import threading, time\\nclass A: pass\\n"
         "threading.Thread(target=time.sleep, args=(600,)).start()'])\n"
         "print(s.child.process.pid, flush=True)\ntime.sleep(600)"
@@ -530,7 +530,7 @@ def test_a_normal_user_is_confined_as_well():
     if not others_may_run(sys.executable):
         pytest.skip("another user cannot run this Python")
     code = (
-        "import os, sys\nfrom leaklib.grading import Submission\n"
+        "import os, sys\nfrom leaklib.course.grading import Submission\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "with Submission(['import os\\ndef look():\\n    return os.listdir(\"/tmp\")']) as s:\n"
         "    print(s.child.confined, s.child.filtered, s.notes)\n"
