@@ -85,7 +85,7 @@ def network(state: str, pool: Pools, seed: int) -> nn.Module:
     model = models.lenet(channels, size, CLASSES, activation, 0 if epochs else seed, init)
     if epochs:
         settings = dict(rounds=1, epochs=epochs, batch_size=MINIBATCH, lr=LR)
-        federated.train(model, [pool.training], **settings)
+        federated.train(model, [pool.training], test=pool.training, **settings)
     return model
 
 

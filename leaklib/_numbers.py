@@ -1,11 +1,18 @@
-"""Roots and quotients whose value at zero is zero, and whose derivative there is no NaN."""
+"""Sums; and roots and quotients whose value at zero is zero, with no NaN for a derivative."""
 
-from __future__ import annotations
+import operator
+from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from .leak import Tensors
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one term: `sum`, whose type includes the 0 that it begins with."""
+    return reduce(operator.add, terms)
 
 
 def root(v: Tensor) -> Tensor:
@@ -21,4 +28,4 @@ def inverse(n: Tensor) -> Tensor:
 
 def norm(direction: Tensors) -> Tensor:
     """||g||, all tensors together."""
-    return root(sum(d.square().sum() for d in direction.values()))
+    return root(total(d.square().sum() for d in direction.values()))

@@ -1,9 +1,6 @@
 """Pictures as they come in files, and what is cut out of them."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +8,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 
-def decoded(content: bytes, formats: Sequence[str] | None = None) -> np.ndarray:
+def decoded(content: bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
     """The picture in the bytes of a file: (H, W, 3) uint8, the right way up.
 
     formats: those of PIL that may be tried, such as ("PNG", "JPEG"); None is all.

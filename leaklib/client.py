@@ -4,8 +4,6 @@ The whole message is a `Leak`.  What the server, or anyone who reads the wire, i
 is in it, and nothing else: the private images and labels are not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -14,9 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from ._errors import bad
+from . import random
+from ._errors import bad, one_of
 from ._numbers import root
 from .leak import Leak, Tensors
+
+__all__ = [
+    "Defense", "InPlaceOfGradient", "OnWeights", "Optimizer", "OPTIMIZERS",
+    "gradient", "share_gradient", "share_weights", "state", "local_training", "minibatches",
+]  # fmt: skip
 
 
 class InPlaceOfGradient(NamedTuple):
@@ -31,8 +35,9 @@ class InPlaceOfGradient(NamedTuple):
 class OnWeights(NamedTuple):
     """A defence of the new weights themselves, not of W_t - W_{t+1}: `defenses.weights_noise`, …
 
-    change(weights, generator) -> weights.  both: the weights that the client started from are
-    changed too, in the message that tells of them, and not in the client's own training.
+    change(weights, generator) -> weights
+    both    the weights that the client started from are changed too, in the message that tells of
+            them, and not in the client's own training
     """
 
     change: Callable[[Tensors, torch.Generator], Tensors]
@@ -44,12 +49,20 @@ Optimizer = Literal["sgd", "momentum", "adam"]
 OPTIMIZERS = ("sgd", "momentum", "adam")
 
 
-def gradient(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy):
+def gradient(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+) -> Callable[..., Tensors]:
     """The function g(W, x, y) = d/dW loss(F(x; W), y) that a client evaluates on private data.
 
     W {name: tensor} and an optional fourth argument, the buffers {name: tensor}, replace whatever
     `model` holds: the model is only the architecture.  x (B, ...), y (B,) class numbers or (B, C)
-    probabilities.  Returns {name: tensor} in the order of W, a mean over the batch.
+    probabilities.  loss(logits, y) is a mean over the batch.
+    Returns {name: tensor} in the order of W.
+
+    >>> model = nn.Linear(2, 3)
+    >>> g = gradient(model)(dict(model.named_parameters()), torch.zeros(1, 2), torch.tensor([1]))
+    >>> (g["bias"] < 0).tolist()
+    [False, True, False]
     """
 
     def objective(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors) -> Tensor:
@@ -66,18 +79,23 @@ def share_gradient(
 ) -> Leak:
     """One step of FedSGD on the client: compute g(W, x, y), defend it, send it.
 
-    x (B, ...) floating point, y (B,) int64 class numbers, or (B, C) probabilities (soft labels).
-    `defense(direction, generator)` changes what is sent; the generator is seeded by `seed`.  Or it
-    computes the gradient in another way (`defenses.dp_sgd`, `defenses.soteria`).
-    Raises ValueError for a defence of weights, integer images, an empty batch, labels out of range,
-    a shape that the network cannot take, and layers whose training mode breaks the mathematics
-    (BatchNorm, dropout).
+    x: images (B, ...), floating point.  y: class numbers (B,), int64, or soft labels (B, C).
+    defense: a function (direction, generator) -> direction of what is sent, or another way to
+    compute it, `InPlaceOfGradient`.  The generator is the stream "noise" of `seed`; a defence that
+    draws for another purpose takes a `random.child` of it.
+    Raises ValueError for a defence of weights, for a batch that the network cannot be trained on,
+    and for layers whose training mode breaks the mathematics (BatchNorm, dropout).
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> leak = share_gradient(model, torch.rand(1, 1, 2, 2), torch.tensor([2]))
+    >>> int(leak.direction["1.bias"].argmin())  # the label
+    2
     """
     check_batch(model, x, y)
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
     W, buffers = state(model)
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = random.generator(seed, "noise", x.device)
     update = _computed(model, defense, generator)(W, x, y, buffers)
     if callable(defense):
         update = defense(update, generator)
@@ -85,27 +103,24 @@ def share_gradient(
 
 
 def share_weights(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    lr: float,
-    steps: int = 1,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    optimizer: Optimizer = "sgd",
-    defense: Defense | None = None,
+    model: nn.Module, x: Tensor, y: Tensor, *, lr: float, steps: int = 1, epochs: int | None = None,
+    batch_size: int | None = None, optimizer: Optimizer = "sgd", defense: Defense | None = None,
     seed: int = 0,
-) -> Leak:
+) -> Leak:  # fmt: skip
     """One round of FedAvg on the client: train from W_t and send the new weights W_{t+1}.
 
-    `steps` steps of `local_training`, or `epochs` passes over the data when given.  Mini-batches of
-    `batch_size` images are reshuffled each pass by `seed`; None is the full batch.
-    A defence acts on the direction W_t - W_{t+1}, on the gradient of each step (`dp_sgd`,
-    `soteria`), or on the weights themselves (`weights_noise`, …).  Arguments and errors otherwise
-    as in `share_gradient`; lr, steps, epochs and batch_size must be positive, and the optimizer
-    known.
+    lr, optimizer: those of `local_training`.  steps: how many; or epochs, passes over the data.
+    batch_size: images in a step, reshuffled at each pass by `seed`; None is the full batch.
+    defense: acts on the direction W_t - W_{t+1}, on the gradient of each step
+    (`InPlaceOfGradient`), or on the new weights (`OnWeights`).
+    model, x, y, seed and errors as in `share_gradient`; also raises ValueError for a number that is
+    not positive and for an unknown optimizer.
     Source: McMahan et al. 2017, Algorithm 1.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> leak = share_weights(model, torch.rand(8, 1, 2, 2), torch.arange(8) % 3, lr=0.1, epochs=2)
+    >>> leak.kind, leak.batch_size
+    ('weights', 8)
     """
     check_batch(model, x, y)
     check_training(lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
@@ -113,7 +128,7 @@ def share_weights(
     size = min(batch_size or len(x), len(x))
     if epochs is not None:
         steps = epochs * -(-len(x) // size)
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = random.generator(seed, "noise", x.device)
     g = _computed(model, defense, generator)
     W = local_training(
         lambda W, rows: g(W, x[rows], y[rows], buffers),
@@ -129,7 +144,14 @@ def share_weights(
 
 
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
-    """(W, buffers): the trainable parameters of a model, and all else it holds, detached."""
+    """(W, buffers): the trainable parameters of a model, and all else it holds, detached copies.
+
+    Raises ValueError for a model without a trainable parameter.
+
+    >>> W, buffers = state(nn.BatchNorm1d(2))
+    >>> list(W), list(buffers)
+    (['weight', 'bias'], ['running_mean', 'running_var', 'num_batches_tracked'])
+    """
     W = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     buffers = {n: b.detach().clone() for n, b in model.named_buffers()}
@@ -138,36 +160,82 @@ def state(model: nn.Module) -> tuple[Tensors, Tensors]:
     return W, frozen | buffers
 
 
+def local_training(
+    g: Callable[[Tensors, Tensor], Tensors], W: Tensors, batches: Iterable[Tensor],
+    *, lr: float, optimizer: Optimizer = "sgd",
+) -> Tensors:  # fmt: skip
+    """The weights after a step for each of the `batches`, with the gradient g(W, batch).
+
+        "sgd"       W <- W - lr g
+        "momentum"  v <- 0.9 v + g;  W <- W - lr v
+        "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
+                    W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
+
+    As in `torch.optim`, but on tensors that can be differentiated, so that an attacker can run the
+    same steps on its guess.  Raises ValueError for another optimizer.
+
+    >>> W = {"w": torch.tensor([4.0])}  # g = w, the gradient of w^2 / 2
+    >>> local_training(lambda W, batch: W, W, [torch.empty(0)] * 2, lr=0.5)
+    {'w': tensor([1.])}
+    """
+    check_training(optimizer)
+    zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
+    m, v = zero, zero
+    for t, batch in enumerate(batches, start=1):
+        step = g(W, batch)
+        if optimizer == "momentum":
+            step = v = {name: 0.9 * v[name] + d for name, d in step.items()}
+        elif optimizer == "adam":
+            m = {name: 0.9 * m[name] + 0.1 * d for name, d in step.items()}
+            v = {name: 0.999 * v[name] + 0.001 * d.square() for name, d in step.items()}
+            # m^ / (sqrt(v^) + 1e-8)
+            step = {
+                name: m[name] / (1 - 0.9**t) / (root(v[name] / (1 - 0.999**t)) + 1e-8) for name in W
+            }
+        W = {name: W[name] - lr * d for name, d in step.items()}
+    return W
+
+
+def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """`steps` index sets of `size` of n images, reshuffled at each pass (none left out), by seed.
+
+    >>> first, second = minibatches(5, size=3, steps=2, seed=0)
+    >>> len(first), sorted([*first.tolist(), *second.tolist()])
+    (3, [0, 1, 2, 3, 4])
+    """
+    generator = random.generator(seed, "batches")
+    queue: list[Tensor] = []
+    for _ in range(steps):
+        if not queue:
+            order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
+            queue = list(order.split(size))
+        yield queue.pop(0)
+
+
 def check_model(model: nn.Module) -> None:
     """Raise ValueError for layers whose training mode breaks the mathematics of an attack."""
     for name, module in model.named_modules():
         if not module.training:
             continue
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise bad(
-                "model",
-                f"BatchNorm layer {name!r} in training mode, which mixes the images of a batch",
-                "model.eval(), so that it uses its running statistics",
-            )
+            got = f"BatchNorm layer {name!r} in training mode, which mixes the images of a batch"
+            raise bad("model", got, "model.eval(), so that it uses its running statistics")
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise bad(
-                "model",
-                f"dropout layer {name!r} in training mode, which makes the gradient random",
-                "model.eval(), or dropout with p = 0",
-            )
+            got = f"dropout layer {name!r} in training mode, which makes the gradient random"
+            raise bad("model", got, "model.eval(), or dropout with p = 0")
 
 
 def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
     """Raise ValueError unless (x, y) is a batch that the network can be trained on."""
     check_model(model)
     if not torch.is_tensor(x) or not x.is_floating_point():
-        came = x.dtype if torch.is_tensor(x) else type(x).__name__
-        raise bad("x", came, "a floating-point tensor of images in [0, 1], (B, C, H, W)")
+        got = x.dtype if torch.is_tensor(x) else type(x).__name__
+        raise bad("x", got, "a floating-point tensor of images in [0, 1], (B, C, H, W)")
     if x.ndim < 2 or len(x) == 0:
         raise bad("x", f"shape {tuple(x.shape)}", "at least one image, (B, C, H, W)")
     if not torch.is_tensor(y) or len(y) != len(x):
-        came = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
-        raise bad("y", came, f"a tensor of {len(x)} labels, one an image")
+        got = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
+        raise bad("y", got, f"a tensor of {len(x)} labels, one an image")
     classes = logits_shape(model, x.shape, like=x, name="x")[-1]
     if y.is_floating_point():
         if y.shape != (len(x), classes) or not torch.allclose(y.sum(-1), y.new_ones(len(y))):
@@ -183,21 +251,28 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
     check_model(model)
     lead = () if leak.victims is None else (leak.victims,)
     W, buffers = state(model)
-    for what, wanted in (("weights", W), ("update", W), ("buffers", buffers)):
-        tensors = getattr(leak, what)
-        for name, tensor in wanted.items():
+    for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
+        tensors = getattr(leak, part)
+        for name, tensor in of_model.items():
             if name not in tensors:
-                raise bad(
-                    f"leak.{what}", f"no {name!r}", f"every name of the model: {list(wanted)}"
-                )
-            if tensors[name].shape != lead + tensor.shape:
-                raise bad(
-                    f"leak.{what}[{name!r}]",
-                    f"shape {tuple(tensors[name].shape)}",
-                    f"the model's shape {tuple(lead + tensor.shape)}",
-                )
-            if tensors[name].is_floating_point() and not tensors[name].isfinite().all():
-                raise bad(f"leak.{what}[{name!r}]", "NaN or infinite entries", "finite numbers")
+                wanted = f"every name of the model: {list(of_model)}"
+                raise bad(f"leak.{part}", f"no {name!r}", wanted)
+            place, got, shape = f"leak.{part}[{name!r}]", tensors[name], (*lead, *tensor.shape)
+            if got.shape != shape:
+                raise bad(place, f"shape {tuple(got.shape)}", f"the model's shape {shape}")
+            if got.is_floating_point() and not got.isfinite().all():
+                raise bad(place, "NaN or infinite entries", "finite numbers")
+
+
+def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
+    """Raise ValueError for an unknown optimizer, and for settings that are given and not positive.
+
+    The settings are a learning rate and numbers of steps.
+    """
+    one_of("optimizer", optimizer, OPTIMIZERS)
+    for name, value in settings.items():
+        if value is not None and not value > 0:
+            raise bad(name, value, "a positive number")
 
 
 def logits_shape(
@@ -208,72 +283,11 @@ def logits_shape(
         with torch.no_grad():
             logits = model(torch.zeros(*shape, dtype=like.dtype, device=like.device))
     except (RuntimeError, ValueError, IndexError) as error:
-        came = f"{tuple(shape)} of {like.dtype}"
-        raise bad(name, came, f"images that the network takes ({error})") from error
+        got = f"{tuple(shape)} of {like.dtype}"
+        raise bad(name, got, f"images that the network takes ({error})") from error
     if logits.ndim != 2 or len(logits) != shape[0]:
         raise bad("model", f"an output of shape {tuple(logits.shape)}", "logits (B, C)")
     return logits.shape
-
-
-def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
-    """Raise ValueError for an unknown optimizer, and for settings that are given and not positive.
-
-    The settings are a learning rate and numbers of steps.
-    """
-    if optimizer not in OPTIMIZERS:
-        raise bad("optimizer", repr(optimizer), f"one of {', '.join(OPTIMIZERS)}")
-    for name, value in settings.items():
-        if value is not None and not value > 0:
-            raise bad(name, value, "a positive number")
-
-
-def local_training(
-    g: Callable[[Tensors, Tensor], Tensors],
-    W: Tensors,
-    batches: Iterable[Tensor],
-    *,
-    lr: float,
-    optimizer: Optimizer = "sgd",
-) -> Tensors:
-    """The weights after a step for each of the `batches`, with the gradient g(W, batch).
-
-        "sgd"       W <- W - lr g
-        "momentum"  v <- 0.9 v + g;  W <- W - lr v
-        "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
-                    W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
-
-    As `torch.optim` has them, but of tensors that can be differentiated, so that an attacker can
-    run the same steps on its guess.  Raises ValueError for another optimizer.
-    """
-    check_training(optimizer)
-    zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
-    m, v = zero, zero
-    for t, batch in enumerate(batches, start=1):
-        step = g(W, batch)
-        if optimizer == "momentum":
-            # v <- 0.9 v + g
-            step = v = {name: 0.9 * v[name] + d for name, d in step.items()}
-        elif optimizer == "adam":
-            # m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2
-            m = {name: 0.9 * m[name] + 0.1 * d for name, d in step.items()}
-            v = {name: 0.999 * v[name] + 0.001 * d.square() for name, d in step.items()}
-            # m^ / (sqrt(v^) + 1e-8)
-            step = {
-                name: m[name] / (1 - 0.9**t) / (root(v[name] / (1 - 0.999**t)) + 1e-8) for name in W
-            }
-        W = {name: W[name] - lr * d for name, d in step.items()}
-    return W
-
-
-def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """`steps` index sets of `size` of n images, reshuffled at each pass (none left out)."""
-    generator = torch.Generator().manual_seed(seed)
-    queue: list[Tensor] = []
-    for _ in range(steps):
-        if not queue:
-            order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
-            queue = list(order.split(size))
-        yield queue.pop(0)
 
 
 def _computed(

@@ -4,8 +4,6 @@ Three sets come inside the wheels of scikit-image and scikit-learn and need no n
 are read from a folder named by the environment variable LEAKLIB_DATA, or downloaded by torchvision.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import urllib.request
@@ -19,8 +17,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ._errors import bad
+from . import random
+from ._errors import bad, one_of
 from ._pictures import centred, decoded, resized
+
+__all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names", "open_image"]
 
 PICTURES = ("cat", "astronaut", "coffee", "rocket", "galaxies", "retina", "temple", "flower")
 EMBEDDED = ("photos", "digits", "faces")
@@ -49,9 +50,13 @@ def load(
     "cifar10_train", and "olivetti", "cats_dogs": from NAME.npz (images uint8 NHWC, labels int64) in
     LEAKLIB_DATA, else by torchvision's download where it has one.
 
-    count draws that many at random, by seed; None is all of them in the order of the set.  size
-    resizes to size x size pixels.  Raises ValueError for an unknown set or a count out of range,
-    and RuntimeError, with nothing left on disk, where a set can be neither found nor downloaded.
+    count: so many, drawn by `seed`; None is all of them in the order of the set.  size: resized to
+    size x size pixels.  Raises ValueError for an unknown set or a number out of range, and
+    RuntimeError, with nothing left on disk, where a set can be neither found nor downloaded.
+
+    >>> images, labels = load("digits", count=5)
+    >>> images.shape, labels.shape
+    (torch.Size([5, 1, 28, 28]), torch.Size([5]))
     """
     if size is not None and not size > 0:
         raise bad("size", size, "a positive number of pixels, or None")
@@ -63,8 +68,8 @@ def load(
         return images, labels
     if not 1 <= count <= len(images):
         raise bad("count", count, f"1 to {len(images)}, the size of {name!r}")
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
-    return images[chosen], labels[chosen]
+    order = torch.randperm(len(images), generator=random.generator(seed, "data"))
+    return images[order[:count]], labels[order[:count]]
 
 
 def names(name: str = "photos") -> tuple[str, ...]:
@@ -74,15 +79,11 @@ def names(name: str = "photos") -> tuple[str, ...]:
     """
     fashion = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot"
     objects = "aeroplane car bird cat deer dog frog horse ship lorry"
-    known = {
-        "photos": PICTURES,
-        "digits": tuple("0123456789"),
-        "mnist": tuple("0123456789"),
-        "fashion_mnist": tuple(fashion.split()),
-        "cifar10": tuple(objects.split()),
-        "cifar10_train": tuple(objects.split()),
-        "cats_dogs": ("cat", "dog"),
-    }
+    known = dict(
+        photos=PICTURES, digits=tuple("0123456789"), mnist=tuple("0123456789"),
+        fashion_mnist=tuple(fashion.split()), cifar10=tuple(objects.split()),
+        cifar10_train=tuple(objects.split()), cats_dogs=("cat", "dog"),
+    )  # fmt: skip
     if name not in known:
         raise bad("name", repr(name), f"a set with named classes: {', '.join(known)}")
     return known[name]
@@ -91,8 +92,8 @@ def names(name: str = "photos") -> tuple[str, ...]:
 def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
     """Your own picture as a batch of one: (1, 3, size, size), float32 in [0, 1].
 
-    source is a path, an http(s) address, or the bytes of a file; the largest centred square is
-    taken and resized.  Raises ValueError when it cannot be read as an image.
+    source: a path, an http(s) address, or the bytes of a file; the largest centred square is taken
+    and resized.  Raises ValueError when it cannot be read as an image.
     """
     if not size > 0:
         raise bad("size", size, "a positive number of pixels")
@@ -117,15 +118,9 @@ def _bytes(source: str | os.PathLike | bytes) -> bytes:
 
 
 def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
-    if name == "photos":
-        return _photos(size)
-    if name == "digits":
-        return _digits()
-    if name == "faces":
-        return _faces()
-    if name not in TORCHVISION and name not in FOLDER_ONLY:
-        wanted = ", ".join([*EMBEDDED, *TORCHVISION, *FOLDER_ONLY])
-        raise bad("name", repr(name), f"one of {wanted}")
+    one_of("name", name, [*EMBEDDED, *TORCHVISION, *FOLDER_ONLY])
+    if name in EMBEDDED:
+        return {"photos": lambda: _photos(size), "digits": _digits, "faces": _faces}[name]()
     folder = os.environ.get("LEAKLIB_DATA")
     if folder and (file := Path(folder) / f"{name}.npz").exists():
         return _npz(file)
@@ -148,10 +143,8 @@ def _picture_files() -> list[np.ndarray]:
     from skimage import data
     from sklearn.datasets import load_sample_image
 
-    in_skimage = (data.cat, data.astronaut, data.coffee, data.rocket, data.hubble_deep_field)
-    in_sklearn = ("china.jpg", "flower.jpg")
-    pictures = [read() for read in (*in_skimage, data.retina)]
-    return pictures + [load_sample_image(name) for name in in_sklearn]
+    six = (data.cat, data.astronaut, data.coffee, data.rocket, data.hubble_deep_field, data.retina)
+    return [read() for read in six] + [load_sample_image(f"{n}.jpg") for n in ("china", "flower")]
 
 
 def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
@@ -168,10 +161,10 @@ def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
 def _digits() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] / 16  # (N, 1, 8, 8)
+    pixels, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
+    images = pixels.float().reshape(-1, 1, 8, 8) / 16  # (N, 64) -> (N, 1, 8, 8)
     images = F.interpolate(images, size=(28, 28), mode="bilinear", align_corners=False)
-    return images, torch.from_numpy(digits.target).long()
+    return images, labels.long()
 
 
 def _faces() -> tuple[Tensor, Tensor]:
@@ -189,8 +182,8 @@ def _npz(file: Path) -> tuple[Tensor, Tensor]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise bad(str(file), f"a file that cannot be read ({error})", "images, labels") from error
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
-        came = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
-        raise bad(str(file), came, "images (N, H, W, C) of uint8 and labels (N,)")
+        got = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
+        raise bad(str(file), got, "images (N, H, W, C) of uint8 and labels (N,)")
     return _to_tensors(images, labels)
 
 

@@ -1,17 +1,22 @@
 """The server's loop over clients: FedSGD and FedAvg.  All that crosses the wire is a `Leak`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import random
 from ._errors import bad
+from ._numbers import total
 from .client import Defense, InPlaceOfGradient, OnWeights, share_gradient, share_weights
 from .leak import Leak, Tensors, without
+
+__all__ = [
+    "Client", "split", "drawn", "fedsgd_round", "fedavg_round", "train", "accuracy", "assign",
+    "mask_pairwise", "unmask_sum",
+]  # fmt: skip
 
 
 class Client(NamedTuple):
@@ -26,44 +31,62 @@ def split(
 ) -> list[Client]:
     """Deal a data set out to clients: each image to exactly one, each client at least one image.
 
-    alpha None deals evenly at random.  A positive alpha draws each class's shares from
-    Dirichlet(alpha): the smaller, the fewer classes a client sees.  Raises ValueError when there
-    are fewer images than clients.  Source of the Dirichlet split: Hsu, Qi & Brown 2019.
+    alpha: None deals evenly at random; a positive number draws each class's shares from
+    Dirichlet(alpha): the smaller, the fewer classes a client sees.
+    Raises ValueError for another alpha, and when there are fewer images than clients.
+    Source of the Dirichlet split: Hsu, Qi & Brown 2019.
+
+    >>> dealt = split(torch.rand(10, 1, 8, 8), torch.arange(10), clients=3)
+    >>> sorted(len(client.images) for client in dealt)
+    [3, 3, 4]
     """
     if not 1 <= clients <= len(images):
         raise bad("clients", clients, f"1 to {len(images)}, the number of images")
     if alpha is not None and not alpha > 0:
         raise bad("alpha", alpha, "a positive concentration, or None for an even split")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random.mixed(seed, "splits"))
     owner = np.arange(len(images)) % clients
     rng.shuffle(owner)
     if alpha is not None:
-        for c in labels.unique():
-            mine = (labels == c).nonzero()[:, 0].numpy()
+        classes = labels.cpu().numpy()
+        for c in np.unique(classes):
+            mine = np.flatnonzero(classes == c)
             shares = rng.dirichlet([alpha] * clients)
             owner[mine] = rng.choice(clients, len(mine), p=shares)
         # a client that got nothing takes one image of the richest
         for client in set(range(clients)) - set(owner.tolist()):
             richest = np.bincount(owner, minlength=clients).argmax()
             owner[np.flatnonzero(owner == richest)[0]] = client
-    owner = torch.from_numpy(owner).to(labels.device)
-    return [Client(images[owner == k], labels[owner == k]) for k in range(clients)]
+    rows = [torch.from_numpy(np.flatnonzero(owner == k)) for k in range(clients)]
+    return [Client(images[mine], labels[mine]) for mine in rows]
+
+
+def drawn(client: Client, size: int | None, seed: int) -> Client:
+    """`size` of a client's images, by seed; all of them where it has no more, or size is None.
+
+    >>> len(drawn(Client(torch.rand(10, 1, 8, 8), torch.arange(10)), size=4, seed=0).images)
+    4
+    """
+    n = len(client.images)
+    if size is None or size >= n:
+        return client
+    rows = torch.randperm(n, generator=random.generator(seed, "batches"))[:size]
+    return Client(client.images[rows], client.labels[rows])
 
 
 def fedsgd_round(
-    model: nn.Module,
-    clients: Sequence[Client],
-    *,
-    lr: float,
-    batch_size: int | None = None,
-    defense: Defense | None = None,
-    seed: int = 0,
-) -> list[Leak]:
+    model: nn.Module, clients: Sequence[Client],
+    *, lr: float, batch_size: int | None = None, defense: Defense | None = None, seed: int = 0,
+) -> list[Leak]:  # fmt: skip
     """One round of FedSGD: W <- W - lr sum_k (n_k / n) g_k, in place; returns what was sent.
 
     Each client k sends the gradient of all its n_k images, or of `batch_size` of them, drawn anew
     each round.  Raises ValueError unless lr and batch_size are positive.
     Source: McMahan et al. 2017, section 2.
+
+    >>> model, client = nn.Linear(2, 3), Client(torch.rand(8, 2), torch.arange(8) % 3)
+    >>> [leak.batch_size for leak in fedsgd_round(model, [client, client], lr=0.1, batch_size=4)]
+    [4, 4]
     """
     for name, value in dict(lr=lr, batch_size=batch_size).items():
         if value is not None and not value > 0:
@@ -71,33 +94,30 @@ def fedsgd_round(
     leaks = []
     for k, client in enumerate(clients):
         number = seed * len(clients) + k
-        leaks.append(
-            share_gradient(model, *drawn(client, batch_size, number), defense=defense, seed=number)
-        )
+        x, y = drawn(client, batch_size, number)
+        leaks.append(share_gradient(model, x, y, defense=defense, seed=number))
     step = _weighted_mean([leak.update for leak in leaks], clients)
     assign(model, {name: leaks[0].weights[name] - lr * d for name, d in step.items()})
     return leaks
 
 
 def fedavg_round(
-    model: nn.Module,
-    clients: Sequence[Client],
-    *,
-    lr: float,
-    epochs: int = 1,
-    batch_size: int | None = 32,
-    defense: Defense | None = None,
-    private: list[Tensors] | None = None,
-    seed: int = 0,
-) -> list[Leak]:
+    model: nn.Module, clients: Sequence[Client],
+    *, lr: float, epochs: int = 1, batch_size: int | None = 32, defense: Defense | None = None,
+    private: list[Tensors] | None = None, seed: int = 0,
+) -> list[Leak]:  # fmt: skip
     """One round of FedAvg: W <- sum_k (n_k / n) W_k, in place; returns what was sent.
 
     Each client k trains from W for `epochs` passes by SGD and sends its weights W_k.
     private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`.
     Client k trains with private[k] in the network, sends all but that, and private[k] is what it
     became.  A defence acts on what is sent, and leaves the private part as it is.
-    Raises ValueError unless there is one for each client.
+    Raises ValueError unless there is one for each client, and as `client.share_weights` does.
     Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
+
+    >>> model, client = nn.Linear(2, 3), Client(torch.rand(8, 2), torch.arange(8) % 3)
+    >>> [leak.kind for leak in fedavg_round(model, [client, client], lr=0.1)]
+    ['weights', 'weights']
     """
     if private is not None and len(private) != len(clients):
         raise bad("private", f"{len(private)} of them", f"{len(clients)}, one for each client")
@@ -117,26 +137,21 @@ def fedavg_round(
 
 
 def train(
-    model: nn.Module,
-    clients: Sequence[Client],
-    *,
-    rounds: int = 10,
-    play: Callable[..., list[Leak]] = fedavg_round,
-    test: Client | None = None,
-    seed: int = 0,
-    **settings: object,
-) -> list[float]:
+    model: nn.Module, clients: Sequence[Client], *, test: Client, rounds: int = 10,
+    play: Callable[..., list[Leak]] = fedavg_round, seed: int = 0, **settings: Any,
+) -> list[float]:  # fmt: skip
     """Play `rounds` rounds, in place; returns the accuracy after each on `test`, in [0, 1].
 
     play: `fedavg_round` or `fedsgd_round`; `settings` go to it (lr, epochs, batch_size, defense,
-    private).  Without `test` the accuracy is on all clients' own images; with `private` it is the
-    mean over the clients, each with its own part in the network.
+    private).  With `private` the accuracy is the mean over the clients, each with its own part in
+    the network.  Raises ValueError unless rounds is positive, and as `play` does.
+
+    >>> model, client = nn.Linear(2, 2), Client(torch.eye(2), torch.arange(2))
+    >>> train(model, [client], test=client, lr=1.0, rounds=50)[-1]
+    1.0
     """
     if not rounds > 0:
         raise bad("rounds", rounds, "a positive number")
-    if test is None:
-        test = Client(*(torch.cat(parts) for parts in zip(*clients, strict=True)))
-    settings.setdefault("lr", 0.5)
     curve = []
     for number in range(rounds):
         play(model, clients, seed=seed * rounds + number, **settings)
@@ -147,7 +162,11 @@ def train(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is at their label, in [0, 1]."""
+    """Share of images whose largest logit is at their label, in [0, 1].
+
+    >>> accuracy(nn.Identity(), torch.tensor([[2.0, 1.0], [3.0, 4.0]]), torch.tensor([0, 0]))
+    0.5
+    """
     return float((model(images).argmax(-1) == labels).float().mean())
 
 
@@ -156,6 +175,9 @@ def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
     """Put tensors into a network, by the names of its parameters and buffers; returns it.
 
     Raises ValueError for a name that the network does not have, and for another shape.
+
+    >>> assign(nn.Linear(1, 2), {"bias": torch.tensor([3.0, 4.0])}).bias.tolist()
+    [3.0, 4.0]
     """
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
@@ -175,21 +197,24 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
 
     r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
     m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: clients
-    neither drop out nor lie, and their common secrets fell from the sky.
+    neither drop out nor lie, and how a pair agrees on its secret is left out.
     Raises ValueError for fewer than two clients, and for entries that are not below 2^39 / n.
     Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
+
+    >>> sent = mask_pairwise([{"w": torch.tensor([1.5])}, {"w": torch.tensor([-0.25])}])
+    >>> unmask_sum(sent)
+    {'w': tensor([1.2500], dtype=torch.float64)}
     """
     n = len(updates)
     if n < 2:
         raise bad("updates", f"{n} of them", "two clients or more")
     most = 2**39 / n  # n of them stay below 2^63 / 2^24
     if not all(bool((t.abs() < most).all()) for u in updates for t in u.values()):
-        raise bad("updates", f"entries that are not below {most:g}", "such whose sum fits")
-    # round(2^24 u_k)
+        raise bad("updates", f"entries that are not below {most:g}", "entries whose sum fits")
     masked = [{a: (2**24 * t.double()).round().long() for a, t in u.items()} for u in updates]
     for k in range(n):
         for j in range(k + 1, n):
-            secret = torch.Generator().manual_seed((seed * n + k) * n + j)
+            secret = random.generator((seed * n + k) * n + j, "secrets")
             for name, tensor in masked[k].items():
                 r = torch.empty(tensor.shape, dtype=torch.int64)
                 r = r.random_(-(2**63), None, generator=secret).to(tensor.device)
@@ -200,36 +225,27 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
 
 def unmask_sum(masked: Sequence[Tensors]) -> Tensors:
     """The sum of the updates behind `mask_pairwise`, float64: 2^-24 (sum_k m_k mod 2^64)."""
-    return {name: sum(m[name] for m in masked).double() / 2**24 for name in masked[0]}
-
-
-def drawn(client: Client, size: int | None, seed: int) -> Client:
-    """`size` of a client's images, by seed; all of them where it has no more, or size is None."""
-    n = len(client.images)
-    if size is None or size >= n:
-        return client
-    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]
-    return Client(*(part[rows] for part in client))
+    return {name: total(m[name] for m in masked).double() / 2**24 for name in masked[0]}
 
 
 def _of_shared(defense: Defense | None, kept: Tensors) -> Defense | None:
     """The defence, of the tensors that a client sends and not of those that it keeps."""
     if defense is None or not kept or isinstance(defense, InPlaceOfGradient):
         return defense
-    of_weights = isinstance(defense, OnWeights)
-    change = defense.change if of_weights else defense
+    change = defense.change if isinstance(defense, OnWeights) else defense
 
     def of_shared(tensors: Tensors, generator: torch.Generator) -> Tensors:
         sent = {name: t for name, t in tensors.items() if name not in kept}
         return {**tensors, **change(sent, generator)}
 
-    return defense._replace(change=of_shared) if of_weights else of_shared
+    return defense._replace(change=of_shared) if isinstance(defense, OnWeights) else of_shared
 
 
 def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Tensors:
     """sum_k (n_k / n) update_k"""
     n = sum(len(client.images) for client in clients)
+    shares = [len(client.images) / n for client in clients]
     return {
-        name: sum(len(c.images) / n * u[name] for c, u in zip(clients, updates, strict=True))
+        name: total(share * u[name] for share, u in zip(shares, updates, strict=True))
         for name in updates[0]
     }

@@ -10,15 +10,21 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._errors import bad
+from . import random
+from ._errors import bad, one_of
 from ._words import Word
 from .attacks import idlg
 from .attacks.predict import Gradient
 from .leak import Leak, Tensors, without
+
+__all__ = [
+    "KeyLock", "Opened", "GATES", "MAPS",
+    "gains", "new_key", "private", "shared", "opened", "guessed",
+    "attack", "gains_searched", "key_searched",
+]  # fmt: skip
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -40,12 +46,17 @@ class KeyLock(nn.Module):
     itself without `norm`.  In the published code n is BatchNorm in training mode without gain and
     shift; for one image that is the same, and here no image depends on the others of its batch.
     Raises ValueError for another gate.
+
+    >>> lock = KeyLock(nn.Conv2d(1, 4, 3), new_key(8))
+    >>> lock(torch.rand(2, 1, 6, 6)).shape
+    torch.Size([2, 4, 4, 4])
     """
+
+    key: Tensor
 
     def __init__(self, conv: nn.Conv2d, key: Tensor, gate: str = "relu", norm: bool = True):
         super().__init__()
-        if gate not in GATES:
-            raise bad("gate", repr(gate), f"one of {', '.join(GATES)}")
+        one_of("gate", gate, GATES)
         self.conv, self.gate, self.norm = conv, gate, norm
         self.gain = nn.Linear(len(key), conv.out_channels)
         self.shift = nn.Linear(len(key), conv.out_channels)
@@ -57,7 +68,7 @@ class KeyLock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.conv(x)
-        return _scaled(_normalised(z) if self.norm else z, *self.gains())
+        return _scaled(_normalized(z) if self.norm else z, *self.gains())
 
 
 class Opened(nn.Module):
@@ -65,6 +76,9 @@ class Opened(nn.Module):
 
     The two are buffers, 1 and 0 unless a leak says otherwise.
     """
+
+    gamma: Tensor
+    beta: Tensor
 
     def __init__(self, conv: nn.Conv2d, norm: bool = True):
         super().__init__()
@@ -74,30 +88,34 @@ class Opened(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.conv(x)
-        return _scaled(_normalised(z) if self.norm else z, self.gamma, self.beta)
+        return _scaled(_normalized(z) if self.norm else z, self.gamma, self.beta)
 
 
 def gains(maps: Tensors, key: Tensor, gate: str) -> tuple[Tensor, Tensor]:
     """(gamma, beta), each (O,), that a key (L,) opens:  gamma = s(A k + a),  beta = s(B k + b).
 
-    maps {name: tensor} by the names of `MAPS`: A, a, B, b.
+    maps {name: tensor} by the names of `MAPS`: A, a, B, b.  gate: the name of s, of `GATES`.
     """
     s = GATES[gate]
     A, a, B, b = (maps[name] for name in MAPS)
-    # gamma = s(A k + a),  beta = s(B k + b)
     return s(A @ key + a), s(B @ key + b)
 
 
 def new_key(length: int = 1024, seed: int = 0) -> Tensor:
-    """A key (length,) of numbers from U[0, 1), as in the published code."""
+    """A key (length,) of numbers from U[0, 1), as in the published code.
+
+    Raises ValueError for a length that is not positive.
+    """
     if not length > 0:
         raise bad("length", length, "a positive number")
-    # not from PyTorch's stream: with one seed the maps are drawn from it too, and A k would be huge
-    return torch.from_numpy(np.random.default_rng(seed).random(length, dtype=np.float32))
+    return torch.rand(length, generator=random.generator(seed, "keys"))
 
 
 def private(model: nn.Module) -> Tensors:
-    """What a client keeps to itself: the key and the two maps of every lock, by name."""
+    """What a client keeps to itself: the key and the two maps of every lock, by name.
+
+    Raises ValueError for a model without a lock, as `shared` and `opened` do.
+    """
     names = _private_names(model)
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: held[name].detach().clone() for name in names}
@@ -106,22 +124,26 @@ def private(model: nn.Module) -> Tensors:
 def shared(model: nn.Module, leak: Leak, maps: bool = False) -> Leak:
     """What leaves the client: the leak without the key and the maps, and without their update.
 
-    maps: the two maps are told as well, among the buffers, as the attacker of the published test
-    has them; the key never is.  Raises ValueError for a model without a lock.
+    maps: the two maps are sent as well, among the buffers, as the attacker of the published test
+    has them; the key never is.
+
+    >>> model = nn.Sequential(KeyLock(nn.Conv2d(1, 4, 3), new_key(8)))
+    >>> W = dict(model.named_parameters())
+    >>> list(shared(model, Leak(W, W)).update)
+    ['0.conv.weight', '0.conv.bias']
     """
     names = _private_names(model)
     sent = without(leak, names)
     if not maps:
         return sent
-    told = {name: leak.weights[name] for name in names if name in leak.weights}
-    return replace(sent, buffers={**sent.buffers, **told})
+    both = {name: leak.weights[name] for name in names if name in leak.weights}
+    return replace(sent, buffers={**sent.buffers, **both})
 
 
 def opened(model: nn.Module) -> nn.Module:
     """The network as the attacker has it: every lock `Opened`, nothing private in it.
 
-    A copy, whose parameters have the names of those that are `shared`.  Raises ValueError for a
-    model without a lock.
+    A copy, whose parameters have the names of those that are `shared`.
     """
     _private_names(model)
     network = deepcopy(model)
@@ -135,7 +157,8 @@ def opened(model: nn.Module) -> nn.Module:
 def guessed(leak: Leak, gamma: Tensor, beta: Tensor, lock: str = "lock") -> Leak:
     """The leak of `shared`, for `opened`, with gains and shifts of somebody's choice.
 
-    gamma, beta (O,), or (V, O) of a stack.  With the true ones it is the positive control.
+    gamma, beta (O,), or (V, O) for a stack.  With the true ones it is the positive control.
+    lock: the name of the layer.  Raises ValueError for another number of channels.
     """
     lead = () if leak.victims is None else (leak.victims,)
     wanted = (*lead, leak.weights[f"{lock}.conv.weight"].shape[len(lead)])
@@ -233,7 +256,7 @@ def _private_names(model: nn.Module) -> list[str]:
     return [f"{lock}.{part}" for lock in locks for part in (*MAPS, "key")]
 
 
-def _normalised(z: Tensor) -> Tensor:
+def _normalized(z: Tensor) -> Tensor:
     # (z - mean) / sqrt(variance + eps), over the pixels
     apart = z - z.mean((-2, -1), keepdim=True)
     return apart / (apart.square().mean((-2, -1), keepdim=True) + EPS).sqrt()

@@ -1,9 +1,7 @@
 """What crosses the wire: a `Leak`, alone or stacked, out of memory or out of a file."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +13,11 @@ from torch import Tensor
 from . import _files
 from ._errors import bad
 
+__all__ = ["Tensors", "Leak", "from_state_dicts", "load", "stack", "join", "some", "without"]
+
 Tensors = dict[str, Tensor]
-PARTS = ("weights", "update", "buffers")  # what of a leak is tensors
+PARTS = ("weights", "update", "buffers")  # the fields that hold tensors
+HEADER = ("kind", "batch_size", "victims")  # and the others, which a file has in its header
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Leak:
     buffers    {name: tensor} what else the network holds: running statistics, frozen parameters
     batch_size number of images B behind the update
     victims    None for one client; V for a stack, whose tensors all gain a leading axis of V
+
+    >>> W, after = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([1.0, 1.5])}
+    >>> Leak(W, after, "weights").direction
+    {'w': tensor([0.0000, 0.5000])}
     """
 
     weights: Tensors
@@ -41,8 +46,12 @@ class Leak:
     def save(self, path: str | Path) -> Path:
         """Write the leak as a safetensors file, which `load` reads, and return its path.
 
-        A header of JSON says what is not a tensor.  The file is written aside and then renamed, so
-        that there is never half of one.  Raises OSError where it cannot be written.
+        The file is written whole or not at all.  Raises OSError where it cannot be written.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     load(Leak({"w": torch.zeros(1)}, {"w": torch.ones(1)}).save(f"{folder}/a")).update
+        {'w': tensor([1.])}
         """
         return _files.write(path, packed(self))
 
@@ -55,9 +64,9 @@ class Leak:
 
     @property
     def rounding(self) -> Tensors:
-        """How far each entry of `direction` may be off, for new weights are rounded when kept.
+        """How far each entry of `direction` may be off, because new weights are kept rounded.
 
-        0 of a gradient; of weights one unit in the last place of the larger of the two, within
+        0 for a gradient; for weights one unit in the last place of the larger of the two, within
         which a few local steps stay.
         """
         if self.kind == "gradient":
@@ -70,12 +79,17 @@ class Leak:
 def from_state_dicts(
     before: Tensors, after: Tensors, *, batch_size: int = 1, buffers: Sequence[str] = ()
 ) -> Leak:
-    """The leak of two checkpoints of one's own: a network before local training, and after it.
+    """The leak of two checkpoints of your own: a network before local training, and after it.
 
-    before, after {name: tensor} as `model.state_dict()` gives them.  batch_size: how many images
-    were trained on.  What is not trained counts as a buffer, and is taken from `before`: tensors of
-    whole numbers, running statistics of BatchNorm, and the names in `buffers`.
+    before, after  {name: tensor} as `model.state_dict()` gives them
+    batch_size     how many images were trained on
+    buffers        names of tensors that were not trained, besides whole numbers and the running
+                   statistics of BatchNorm; they are taken from `before`
     Raises ValueError when names or shapes of the two differ, and when nothing has changed.
+
+    >>> leak = from_state_dicts({"w": torch.zeros(2)}, {"w": torch.ones(2)}, batch_size=8)
+    >>> leak.kind, leak.batch_size
+    ('weights', 8)
     """
     before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
     for name in {**before, **after}:
@@ -100,7 +114,7 @@ def from_state_dicts(
 
 
 def load(path: str | Path) -> Leak:
-    """The leak that `Leak.save` wrote.  Nothing in the file is run.
+    """The leak that `Leak.save` wrote, as its example shows.  Nothing in the file is run.
 
     Raises ValueError for a file that is no leak, and OSError where there is none.
     """
@@ -123,7 +137,7 @@ def packed(leak: Leak, **more: object) -> bytes:
         for what in PARTS
         for name, tensor in getattr(leak, what).items()
     }
-    header = dict(kind=leak.kind, batch_size=leak.batch_size, victims=leak.victims)
+    header: dict[str, Any] = {name: getattr(leak, name) for name in HEADER}
     # the file format sorts its tensors, and which layer is the last one is told by their order
     header["names"] = list(tensors)
     # one entry alone: the file format writes several in another order each time
@@ -139,7 +153,7 @@ def unpacked(header: dict[str, Any], tensors: Tensors) -> Leak:
     try:
         for what, name in (key.split("/", 1) for key in header["names"]):
             parts[what][name] = tensors[f"{what}/{name}"]
-        kind, size, victims = (header[name] for name in ("kind", "batch_size", "victims"))
+        kind, size, victims = (header[name] for name in HEADER)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise bad("header", f"{error!r:.80}", "names, kind, batch_size and victims") from error
     counted = all(type(n) is int and n > 0 for n in (size, 1 if victims is None else victims))
@@ -149,38 +163,38 @@ def unpacked(header: dict[str, Any], tensors: Tensors) -> Leak:
     return Leak(**parts, kind=kind, batch_size=size, victims=victims)
 
 
-def stack(leaks: Sequence[Leak]) -> Leak:
+def stack(leaks: Iterable[Leak]) -> Leak:
     """V leaks of the same network as one `Leak`, so that an attack runs on all of them at once.
 
     Every tensor (…) becomes (V, …).  Raises ValueError when the leaks do not fit together.
+
+    >>> leak = Leak({"w": torch.zeros(3)}, {"w": torch.ones(3)})
+    >>> stack([leak, leak]).update["w"].shape
+    torch.Size([2, 3])
     """
-    leaks = list(leaks)
-    if not leaks:
-        raise bad("leaks", "an empty list", "at least one Leak")
-    for i, leak in enumerate(leaks):
-        if leak.victims is not None:
-            raise bad(f"leaks[{i}]", "a stack", "single leaks")
-    return _piled(leaks, torch.stack, len(leaks))
+    return _piled("leaks", list(leaks), stacked=False)
 
 
-def join(stacks: Sequence[Leak]) -> Leak:
+def join(stacks: Iterable[Leak]) -> Leak:
     """Several stacks of the same network as one, victims after victims.
 
     Raises ValueError for a single leak among them, and when they do not fit together.
+
+    >>> pair = stack([Leak({"w": torch.zeros(3)}, {"w": torch.ones(3)})] * 2)
+    >>> join([pair, pair, pair]).victims
+    6
     """
-    stacks = list(stacks)
-    if not stacks:
-        raise bad("stacks", "an empty list", "at least one stack")
-    for i, leaks in enumerate(stacks):
-        if leaks.victims is None:
-            raise bad(f"stacks[{i}]", "a single Leak", "a stack")
-    return _piled(stacks, torch.cat, sum(leaks.victims for leaks in stacks))
+    return _piled("stacks", list(stacks), stacked=True)
 
 
 def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
-    """Some of the victims of a stack, as a stack.
+    """Some of the victims of a stack, by their numbers, as a stack.
 
     Raises ValueError for a single leak, or where no victim is left.
+
+    >>> leaks = [Leak({"w": torch.zeros(1)}, {"w": torch.tensor([i])}) for i in (0.0, 1.0, 2.0)]
+    >>> some(stack(leaks), [2, 0]).update["w"].flatten()
+    tensor([2., 0.])
     """
     if leaks.victims is None:
         raise bad("leaks", "a single Leak", "a stack")
@@ -192,31 +206,42 @@ def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
 
 
 def without(leak: Leak, names: Collection[str]) -> Leak:
-    """The leak of a client that keeps the tensors of these names to itself."""
-    return _of_each(
-        leak, lambda tensors: {name: t for name, t in tensors.items() if name not in names}
-    )
+    """The leak of a client that keeps the tensors of these names to itself.
+
+    >>> leak = Leak({"w": torch.zeros(1)}, {"w": torch.ones(1), "b": torch.ones(1)})
+    >>> list(without(leak, ["b"]).update)
+    ['w']
+    """
+    kept = lambda tensors: {name: t for name, t in tensors.items() if name not in names}  # noqa: E731
+    return _of_each(leak, kept)
 
 
 def _of_each(leak: Leak, fn: Callable[[Tensors], Tensors]) -> Leak:
     """The leak with fn of its weights, of its update and of its buffers."""
-    return replace(leak, **{what: fn(getattr(leak, what)) for what in PARTS})
+    return replace(leak, **{part: fn(getattr(leak, part)) for part in PARTS})
 
 
-def _piled(leaks: Sequence[Leak], how: Callable, victims: int) -> Leak:
-    """Leaks of the same kind and network as one, its tensors put together by `how`."""
-    first = leaks[0]
-    lead = 0 if first.victims is None else 1
+def _piled(argument: str, leaks: list[Leak], stacked: bool) -> Leak:
+    """Leaks, or stacks of them, of the same kind and network as one."""
+    if not leaks:
+        raise bad(argument, "an empty list", "at least one")
+    first, lead = leaks[0], int(stacked)
+    single, pile = "a single Leak", "a stack"
+    other, wanted = (single, pile) if stacked else (pile, single)
     shapes = lambda tensors: {name: t.shape[lead:] for name, t in tensors.items()}  # noqa: E731
     for i, leak in enumerate(leaks):
-        for what in ("kind", "batch_size"):
-            if getattr(leak, what) != getattr(first, what):
-                raise bad(f"leaks[{i}].{what}", getattr(leak, what), f"{getattr(first, what)}")
-        for what in PARTS:
-            if shapes(getattr(leak, what)) != shapes(getattr(first, what)):
-                raise bad(f"leaks[{i}].{what}", "other names or shapes", "those of leaks[0]")
-    pile = {
-        what: {name: how([getattr(k, what)[name] for k in leaks]) for name in getattr(first, what)}
-        for what in PARTS
-    }
-    return replace(first, **pile, victims=victims)
+        if (leak.victims is not None) != stacked:
+            raise bad(f"{argument}[{i}]", other, wanted)
+        for name in ("kind", "batch_size"):
+            if getattr(leak, name) != getattr(first, name):
+                raise bad(f"{argument}[{i}].{name}", getattr(leak, name), str(getattr(first, name)))
+        for part in PARTS:
+            if shapes(getattr(leak, part)) != shapes(getattr(first, part)):
+                raise bad(f"{argument}[{i}].{part}", "other names or shapes", "those of the first")
+    put = torch.cat if stacked else torch.stack
+    tensors = {
+        part: {name: put([getattr(leak, part)[name] for leak in leaks])
+               for name in getattr(first, part)}
+        for part in PARTS
+    }  # fmt: skip
+    return replace(first, **tensors, victims=sum(leak.victims or 1 for leak in leaks))

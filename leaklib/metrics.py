@@ -1,10 +1,9 @@
 """How close a reconstruction is to the private image.  Only a score may see both.
 
 Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; scores have the leading
-shape, one number an image.  A stack of one victim may be scored against plain (B, C, H, W).
+shape, one number an image.  A stack of one victim may be scored against plain (B, C, H, W), and V
+victims of one image each against (V, C, H, W).  Other shapes raise ValueError.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,17 +13,18 @@ from torch import Tensor
 
 from ._errors import bad
 
-
-class McNemar(NamedTuple):
-    """Two outcomes on the same images: how often only one of them is true, and the p-value."""
-
-    only_a: int
-    only_b: int
-    p: float
+__all__ = [
+    "mse", "psnr", "ssim", "success_rate", "match", "in_order", "levelled",
+    "label_accuracy", "count_accuracy", "wilson", "McNemar", "mcnemar",
+]  # fmt: skip
 
 
 def mse(images: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error of each image: mean over pixels of (x' - x)^2, in [0, 1]; 0 is perfect."""
+    """Mean squared error of each image: mean over pixels of (x' - x)^2, in [0, 1]; 0 is perfect.
+
+    >>> mse(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).float()
+    tensor([0.0100])
+    """
     images, truth = _pair(images, truth)
     return (images - truth).square().mean((-3, -2, -1))
 
@@ -33,6 +33,9 @@ def psnr(images: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image in dB, for the range 1: -10 log10 MSE.
 
     Above about 30 dB the eye sees little difference; infinite when the two are equal.
+
+    >>> psnr(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).float()
+    tensor([20.0000])
     """
     return -10 * mse(images, truth).log10()
 
@@ -42,6 +45,10 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
 
     Gaussian window of sigma 1.5, data range 1.  Raises ValueError for images smaller than 11 x 11,
     the size of the window.  Source: Wang et al. 2004.
+
+    >>> x = torch.rand(2, 3, 16, 16)
+    >>> ssim(x, x).tolist()
+    [1.0, 1.0]
     """
     from skimage.metrics import structural_similarity
 
@@ -59,8 +66,75 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
     return torch.tensor(scores).reshape(truth.shape[:-3])
 
 
+def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> float:
+    """Share of images whose MSE is below the threshold: recovered, whatever the attack believes.
+
+    >>> success_rate(torch.zeros(4, 1, 1, 1), torch.tensor([0, 0, 0.1, 0.5]).view(4, 1, 1, 1))
+    0.5
+    """
+    return float((mse(images, truth) < threshold).float().mean())
+
+
+def match(images: Tensor, truth: Tensor) -> Tensor:
+    """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
+
+    A batch has no order in its gradient.  The assignment has the smallest total MSE and uses each
+    reconstruction once.  `in_order` puts the images so.
+
+    >>> x = torch.rand(3, 1, 8, 8)
+    >>> match(x[[2, 0, 1]], x)
+    tensor([1, 2, 0])
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    images, truth = _pair(images, truth)
+    apart = images[..., None, :, :, :, :] - truth[..., :, None, :, :, :]
+    cost = apart.square().mean((-3, -2, -1))  # (V, B, B): truth by reconstruction
+    columns = [
+        torch.from_numpy(linear_sum_assignment(c.cpu().numpy())[1])
+        for c in cost.reshape(-1, *cost.shape[-2:])
+    ]
+    return torch.stack(columns).reshape(truth.shape[:-3])
+
+
+def in_order(images: Tensor, truth: Tensor) -> Tensor:
+    """The images, such as those of a `Reconstruction`, in the order and the shape of the truth.
+
+    >>> x = torch.rand(2, 3, 1, 8, 8)
+    >>> torch.equal(in_order(x[:, [2, 0, 1]], x), x)
+    True
+    """
+    numbers = match(images, truth).to(images.device)[..., None, None, None]  # (V, B, 1, 1, 1)
+    return images.reshape(truth.shape).take_along_dim(numbers, dim=-4)
+
+
+def levelled(images: Tensor, truth: Tensor) -> Tensor:
+    """The images with the contrast and brightness that bring each nearest to the truth.
+
+    a x + c by least squares, a and c for each image: a measure, because it sees the truth.
+    A negative slope a is allowed: the negative of an image is levelled to the image itself, and
+    scores as it does.  Show such controls beside it.
+    Returns images of the shape of the truth, not clamped.
+
+    >>> x = torch.rand(2, 1, 8, 8)
+    >>> torch.allclose(levelled(0.9 - 0.3 * x, x), x, atol=1e-5)
+    True
+    """
+    x, t = images.reshape(truth.shape).flatten(-3), truth.flatten(-3)  # (…, C H W)
+    apart = x - x.mean(-1, keepdim=True)
+    # a = cov(x, t) / var(x)
+    a = (apart * t).sum(-1, keepdim=True) / apart.square().sum(-1, keepdim=True).clamp(min=1e-12)
+    return (a * apart + t.mean(-1, keepdim=True)).reshape(truth.shape)
+
+
 def label_accuracy(labels: Tensor, truth: Tensor) -> float:
-    """Share of labels that are right; an undetermined label (-1) is wrong."""
+    """Share of labels that are right; an undetermined label (-1) is wrong.
+
+    Raises ValueError unless there are as many labels as in `truth`, in whatever shape.
+
+    >>> label_accuracy(torch.tensor([[3], [-1]]), torch.tensor([3, 5]))
+    0.5
+    """
     if labels.numel() != truth.numel():
         raise bad("labels", f"{labels.numel()} labels", f"{truth.numel()}, one for each image")
     return float((labels.flatten() == truth.flatten()).float().mean())
@@ -71,23 +145,24 @@ def count_accuracy(counts: Tensor, truth: Tensor) -> float:
 
     truth (B,) or (V, B) holds the true labels.  Over several victims, the mean.  Raises ValueError
     where counts are not of as many victims.
+
+    >>> count_accuracy(torch.tensor([0, 2, 2]), torch.tensor([0, 0, 1, 2]))
+    0.5
     """
     if counts.shape[:-1] != truth.shape[:-1] or counts.ndim != truth.ndim:
-        came = f"shape {tuple(counts.shape)}"
-        raise bad("counts", came, f"{tuple(truth.shape[:-1])} and a number for each class")
+        wanted = f"{tuple(truth.shape[:-1])} and a number for each class"
+        raise bad("counts", f"shape {tuple(counts.shape)}", wanted)
     n = torch.zeros_like(counts).scatter_add(-1, truth, torch.ones_like(truth))
     return float((torch.minimum(counts, n).sum(-1) / truth.shape[-1]).mean())
-
-
-def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> float:
-    """Share of images whose MSE is below the threshold: recovered, whatever the attack believes."""
-    return float((mse(images, truth) < threshold).float().mean())
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % confidence interval (low, high) of a share, from `count` successes in n tries.
 
     Raises ValueError unless 0 <= count <= n and n > 0.  Source: Wilson 1927.
+
+    >>> print("{:.2f} to {:.2f}".format(*wilson(9, 10)))
+    0.60 to 0.98
     """
     from scipy.stats import binomtest
 
@@ -97,12 +172,23 @@ def wilson(count: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+class McNemar(NamedTuple):
+    """Two outcomes on the same images: how often only one of them is true, and the p-value."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
 def mcnemar(a: Tensor | Sequence[bool], b: Tensor | Sequence[bool]) -> McNemar:
     """McNemar's exact two-sided test of two outcomes a, b (n,) on the same n images.
 
     Images on which both agree carry no evidence.  If the two are equally good, each of the others
     is a fair coin: p is the chance of heads and tails as uneven as these, 1 where none differ.
     Raises ValueError unless both hold booleans and are equally long.  Source: McNemar 1947.
+
+    >>> mcnemar([True, False, False, False], [True, True, True, True])
+    McNemar(only_a=0, only_b=3, p=0.25)
     """
     from scipy.stats import binomtest
 
@@ -114,42 +200,11 @@ def mcnemar(a: Tensor | Sequence[bool], b: Tensor | Sequence[bool]) -> McNemar:
     return McNemar(only_a, only_b, float(binomtest(only_a, differ).pvalue) if differ else 1.0)
 
 
-def match(images: Tensor, truth: Tensor) -> Tensor:
-    """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
-
-    A batch has no order in its gradient.  The assignment has the smallest total MSE and uses each
-    reconstruction once, so `images[match(images, truth)]` can be scored against a batch `truth`.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    images, truth = _pair(images, truth)
-    cost = (
-        (images[..., None, :, :, :, :] - truth[..., :, None, :, :, :]).square().mean((-3, -2, -1))
-    )
-    columns = [
-        torch.from_numpy(linear_sum_assignment(c.cpu().numpy())[1])
-        for c in cost.reshape(-1, *cost.shape[-2:])  # (V, B, B): truth by reconstruction
-    ]
-    return torch.stack(columns).reshape(truth.shape[:-3])
-
-
-def levelled(images: Tensor, truth: Tensor) -> Tensor:
-    """Images (N, C, H, W) with the contrast and brightness that bring each nearest to the truth.
-
-    a x + c by least squares, a and c for each image: a measure, for it sees the truth.
-    """
-    x, t = images.flatten(1), truth.flatten(1)
-    apart = x - x.mean(1, keepdim=True)
-    # a = cov(x, t) / var(x)
-    a = (apart * t).sum(1, keepdim=True) / apart.square().sum(1, keepdim=True).clamp(min=1e-12)
-    return (a * apart + t.mean(1, keepdim=True)).reshape(truth.shape)
-
-
 def _outcomes(name: str, values: Tensor | Sequence[bool]) -> Tensor:
     outcomes = torch.as_tensor(values).cpu()
     if outcomes.dtype != torch.bool or outcomes.ndim != 1:
-        came = f"shape {tuple(outcomes.shape)} of {outcomes.dtype}"
-        raise bad(name, came, "booleans (n,), one for each image")
+        got = f"shape {tuple(outcomes.shape)} of {outcomes.dtype}"
+        raise bad(name, got, "booleans (n,), one for each image")
     return outcomes
 
 
@@ -159,7 +214,6 @@ def _pair(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     elif images.ndim == truth.ndim + 1 and images.shape[1] == 1:
         images = images[:, 0]
     if images.shape != truth.shape or images.ndim < 4:
-        raise bad(
-            "images", f"shape {tuple(images.shape)}", f"the shape of truth {tuple(truth.shape)}"
-        )
+        wanted = f"the shape of truth {tuple(truth.shape)}"
+        raise bad("images", f"shape {tuple(images.shape)}", wanted)
     return images.detach().clamp(0, 1).double(), truth.detach().clamp(0, 1).double()

@@ -5,15 +5,20 @@ Every network is an `nn.Sequential` with named layers, so that a gradient is rea
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from . import keylock
-from ._errors import bad
+from . import keylock, random
+from ._errors import bad, one_of
+
+__all__ = [
+    "ACTIVATIONS",
+    "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs", "init_uniform",
+]  # fmt: skip
 
 ACTIVATIONS = {
     "sigmoid": nn.Sigmoid,
@@ -27,141 +32,104 @@ ACTIVATIONS = {
 
 
 def lenet(
-    channels: int = 3,
-    size: int = 32,
-    classes: int = 10,
-    activation: str = "sigmoid",
-    seed: int = 0,
-    init: str = "dlg",
-    width: int = 12,
-) -> nn.Sequential:
+    channels: int = 3, size: int = 32, classes: int = 10, activation: str = "sigmoid",
+    seed: int = 0, init: str = "dlg", width: int = 12,
+) -> nn.Sequential:  # fmt: skip
     """The LeNet that DLG and iDLG attack: three 5x5 convolutions of 12 channels, one linear layer.
 
     x (N, channels, size, size) -> 12 x size/2 x size/2 -> 12 x size/4 x size/4 -> the same ->
     logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
 
     activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
-    "torch" keeps PyTorch's own initialisation.  width: the number of channels, in place of 12.
+    "torch" keeps PyTorch's own initialisation; seed: of either.  width: the number of channels, in
+    place of 12.
     Raises ValueError for an unknown activation or init, and unless the width is positive.
-
     Source: Zhu et al. 2019, published code (models/vision.py).
+
+    >>> lenet(channels=1, size=28)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
     if not width > 0:
         raise bad("width", width, "a positive number of channels")
-    after_stride_2 = (size + 1) // 2
-    after_stride_4 = (after_stride_2 + 1) // 2
-    with _seeded(seed):
-        model = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(channels, width, 5, stride=2, padding=2),
-                act1=_activation(activation),
-                conv2=nn.Conv2d(width, width, 5, stride=2, padding=2),
-                act2=_activation(activation),
-                conv3=nn.Conv2d(width, width, 5, stride=1, padding=2),
-                act3=_activation(activation),
-                flatten=nn.Flatten(),
-                fc=nn.Linear(width * after_stride_4**2, classes),
-            )
-        )
-    return _initialised(model, init, seed)
+    stages = [(width, 2), (width, 2), (width, 1)]
+    with random.of_layers(seed):
+        model = _convolutional(channels, size, classes, activation, stages, kernel=5)
+    return _initialized(model, init, seed)
 
 
 def lenet_keylock(
-    channels: int = 3,
-    size: int = 32,
-    classes: int = 10,
-    activation: str = "sigmoid",
-    seed: int = 0,
-    init: str = "dlg",
-    width: int = 12,
-    *,
-    key: Tensor | None = None,
-    gate: str = "relu",
-    norm: bool = True,
-) -> nn.Sequential:
+    channels: int = 3, size: int = 32, classes: int = 10, activation: str = "sigmoid",
+    seed: int = 0, init: str = "dlg", width: int = 12,
+    *, key: Tensor | None = None, gate: str = "relu", norm: bool = True,
+) -> nn.Sequential:  # fmt: skip
     """The LeNet of `lenet` whose first convolution is behind a lock: `keylock.KeyLock`.
 
     key (L,): what opens it, `keylock.new_key()` where none is given.  gate and norm are those of
-    the lock.  init="dlg" leaves its two maps to PyTorch's initialisation: of weights from
-    U(-0.5, 0.5) and a key of 1,024 numbers, the gate closes half of the channels and the others
-    saturate what follows.  Errors as in `lenet` and `keylock.KeyLock`.
+    the lock, the other arguments those of `lenet`, and errors are of both.  The two maps have
+    PyTorch's initialisation, by the stream "maps" of `seed`; with init="dlg", too, because from
+    U(-0.5, 0.5) and a key of 1,024 numbers the gate would close half of the channels and the others
+    would saturate what follows.
     Source: Ren et al. 2023, published code (LeNet2_kl, which locks the first convolution).
+
+    >>> [part.shape for part in lenet_keylock(width=4).lock.gains()]
+    [torch.Size([4]), torch.Size([4])]
     """
     plain = lenet(channels, size, classes, activation, seed, init, width)
+    (_, conv), *rest = plain.named_children()
     key = keylock.new_key() if key is None else key
-    with _seeded(seed):
-        lock = keylock.KeyLock(plain.conv1, key, gate, norm)
-    rest = list(plain.named_children())[1:]
+    with random.of_layers(random.mixed(seed, "maps")):
+        lock = keylock.KeyLock(cast(nn.Conv2d, conv), key, gate, norm)
     return nn.Sequential(OrderedDict([("lock", lock), *rest]))
 
 
 def mlp(
-    channels: int = 1,
-    size: int = 28,
-    hidden: Sequence[int] = (300,),
-    classes: int = 10,
-    activation: str = "sigmoid",
-    seed: int = 0,
-    init: str = "torch",
-) -> nn.Sequential:
+    channels: int = 1, size: int = 28, hidden: Sequence[int] = (300,), classes: int = 10,
+    activation: str = "sigmoid", seed: int = 0, init: str = "torch",
+) -> nn.Sequential:  # fmt: skip
     """A fully connected network: flatten, hidden layers fc1, fc2, … with activations, and fc.
 
-    x (N, channels, size, size) -> logits (N, classes); `hidden=()` is softmax regression.
-    `activation`, `init` and errors as in `lenet`.
+    x (N, channels, size, size) -> logits (N, classes).  hidden: the widths, () for softmax
+    regression.  activation, init, seed and errors as in `lenet`.
+
+    >>> [name for name, _ in mlp(hidden=(30, 20)).named_children()]
+    ['flatten', 'fc1', 'act1', 'fc2', 'act2', 'fc']
     """
     widths = [channels * size**2, *hidden]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    with _seeded(seed):
+    with random.of_layers(seed):
         for i, (n_in, n_out) in enumerate(pairwise(widths), start=1):
             layers[f"fc{i}"] = nn.Linear(n_in, n_out)
             layers[f"act{i}"] = _activation(activation)
         layers["fc"] = nn.Linear(widths[-1], classes)
-    return _initialised(nn.Sequential(layers), init, seed)
+    return _initialized(nn.Sequential(layers), init, seed)
 
 
 def convnet(
-    channels: int = 3,
-    size: int = 32,
-    classes: int = 10,
-    activation: str = "gelu",
-    seed: int = 0,
-    norm: str | None = None,
-    width: int = 16,
-) -> nn.Sequential:
+    channels: int = 3, size: int = 32, classes: int = 10, activation: str = "gelu",
+    seed: int = 0, norm: str | None = None, width: int = 16,
+) -> nn.Sequential:  # fmt: skip
     """A small network as people train them: four 3x3 convolutions, PyTorch's own initialisation.
 
     x (N, channels, size, size) -> width x size x size -> 2 width x size/2 x size/2 -> the same ->
     4 width x size/4 x size/4 -> logits (N, classes).  73,802 parameters for 3 x 32 x 32.
 
-    norm, after each convolution: None, "batch" (BatchNorm, returned in evaluation mode) or "group"
-    (GroupNorm in four groups).  Raises ValueError for an unknown activation or norm, and unless
-    width is a positive multiple of 4.
+    norm: after each convolution, None, "batch" (BatchNorm, returned in evaluation mode) or "group"
+    (GroupNorm in four groups).  activation and seed as in `lenet`.
+    Raises ValueError for an unknown activation or norm, and unless 4 divides width > 0.
+
+    >>> convnet(norm="group")(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
-    if width < 1 or width % 4:
-        raise bad("width", width, "a positive multiple of 4, the number of groups")
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    shapes = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
-    n_in = channels
-    with _seeded(seed):
-        for i, (n_out, stride) in enumerate(shapes, start=1):
-            layers[f"conv{i}"] = nn.Conv2d(n_in, n_out, 3, stride, padding=1)
-            if norm is not None:
-                layers[f"norm{i}"] = _norm(norm, n_out)
-            layers[f"act{i}"] = _activation(activation)
-            n_in, size = n_out, -(-size // stride)
-        layers["flatten"] = nn.Flatten()
-        layers["fc"] = nn.Linear(n_in * size**2, classes)
-    return nn.Sequential(layers).eval()
+    _check_width(width)
+    stages = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
+    with random.of_layers(seed):
+        return _convolutional(channels, size, classes, activation, stages, 3, norm).eval()
 
 
 def resnet18(
-    channels: int = 3,
-    classes: int = 10,
-    activation: str = "gelu",
-    seed: int = 0,
-    norm: str = "batch",
-    width: int = 16,
-) -> nn.Sequential:
+    channels: int = 3, classes: int = 10, activation: str = "gelu",
+    seed: int = 0, norm: str = "batch", width: int = 16,
+) -> nn.Sequential:  # fmt: skip
     """ResNet-18 for small images, made fit for attack, in evaluation mode.
 
     x (N, channels, H, W) -> eight residual blocks, of width to 8 width channels -> logits
@@ -170,13 +138,14 @@ def resnet18(
     - the first layer: 3x3 with stride 1 and no pooling, as is usual for 32 x 32 pixels;
     - the width: 16 channels for 64, so 701,466 parameters for 11.2 million, and one evaluation of
       an attack takes about a tenth of the time.  width=64 has the original's.
-    norm: "batch" or "group", as in `convnet`.  Raises ValueError for unknown names, and unless
-    width is a positive multiple of 4.
+    norm: "batch" or "group".  activation, seed, norm and errors as in `convnet`.
     Source: He et al. 2016; torchvision.models.resnet18, whose initialisation it has.
+
+    >>> resnet18(classes=2, width=4)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 2])
     """
-    if width < 1 or width % 4:
-        raise bad("width", width, "a positive multiple of 4, the number of groups")
-    with _seeded(seed):
+    _check_width(width)
+    with random.of_layers(seed):
         layers = OrderedDict(
             conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
             bn1=_norm(norm, width),
@@ -200,18 +169,19 @@ def resnet18(
     return model.eval()
 
 
-def cats_dogs(kind: str = "convolution", size: int = 32, **settings: object) -> nn.Sequential:
+def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.Sequential:
     """A network for cats (0) and dogs (1), after Mu 2023: fully connected, or convolutional.
 
     x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet`;
     `settings` are theirs.  Raises ValueError for another kind, and what they raise.
-
     Source: Mu 2023, whose abstract goes from fully connected to convolutional layers.  The body of
     the paper could not be read: which layers, how many and how wide is our choice.
+
+    >>> cats_dogs("linear")(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 2])
     """
     kinds = {"linear": mlp, "convolution": lenet}
-    if kind not in kinds:
-        raise bad("kind", repr(kind), f"one of {', '.join(kinds)}")
+    one_of("kind", kind, kinds)
     return kinds[kind](3, size, classes=2, **settings)
 
 
@@ -219,10 +189,13 @@ def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
     """Draw every parameter from U(-a, a), in place, and return the model.
 
     Raises ValueError when a is not positive.  Source: Zhu et al. 2019, published code (a = 0.5).
+
+    >>> bool(init_uniform(nn.Linear(100, 100), a=0.1).weight.abs().max() <= 0.1)
+    True
     """
     if not a > 0:
         raise bad("a", a, "a positive half-width of the interval (-a, a)")
-    generator = torch.Generator().manual_seed(seed)
+    generator = random.weights(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             draw = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
@@ -230,15 +203,38 @@ def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
     return model
 
 
-def _initialised(model: nn.Module, init: str, seed: int) -> nn.Module:
+def _convolutional(
+    channels: int, size: int, classes: int, activation: str, stages: Sequence[tuple[int, int]],
+    kernel: int, norm: str | None = None,
+) -> nn.Sequential:  # fmt: skip
+    """conv1, act1, conv2, … flatten, fc: a convolution for each stage (channels, stride)."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, (n_out, stride) in enumerate(stages, start=1):
+        layers[f"conv{i}"] = nn.Conv2d(channels, n_out, kernel, stride, padding=kernel // 2)
+        if norm is not None:
+            layers[f"norm{i}"] = _norm(norm, n_out)
+        layers[f"act{i}"] = _activation(activation)
+        channels, size = n_out, -(-size // stride)
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(channels * size**2, classes)
+    return nn.Sequential(layers)
+
+
+def _initialized(model: nn.Sequential, init: str, seed: int) -> nn.Sequential:
     if init not in ("dlg", "torch"):
         raise bad("init", repr(init), '"dlg" (U(-0.5, 0.5)) or "torch"')
-    return init_uniform(model, 0.5, seed) if init == "dlg" else model
+    if init == "dlg":
+        init_uniform(model, 0.5, seed)
+    return model
+
+
+def _check_width(width: int) -> None:
+    if width < 1 or width % 4:
+        raise bad("width", width, "a positive multiple of 4, the number of groups")
 
 
 def _activation(name: str) -> nn.Module:
-    if name not in ACTIVATIONS:
-        raise bad("activation", repr(name), f"one of {', '.join(ACTIVATIONS)}")
+    one_of("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]()
 
 
@@ -256,13 +252,5 @@ def _block(n_in: int, n_out: int, stride: int, activation: str, norm: str) -> nn
         narrow = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
         shortcut = nn.Sequential(narrow, _norm(norm, n_out))
     block = BasicBlock(n_in, n_out, stride, shortcut, norm_layer=lambda n: _norm(norm, n))
-    block.relu = _activation(activation)
+    block.add_module("relu", _activation(activation))
     return block
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """PyTorch's layers draw from the global generator: seed it, and give it back untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

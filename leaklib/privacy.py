@@ -1,6 +1,7 @@
-"""What a defence promises: the privacy that it spends, and a bound on every attack."""
+"""What a defence promises: the privacy that it spends, and a bound on every attack.
 
-from __future__ import annotations
+The defence is `defenses.dp_sgd`.  Every number out of the range that is given raises ValueError.
+"""
 
 import math
 import warnings
@@ -9,21 +10,24 @@ import torch
 
 from ._errors import bad, positive
 
+__all__ = ["epsilon", "reconstruction_bound"]
+
 
 def epsilon(
     noise: float, steps: int = 1, *, sample_rate: float = 1.0, delta: float = 1e-5
 ) -> float:
-    """The privacy spent by steps of `dp_sgd`: (epsilon, delta)-differential privacy holds.
+    """The privacy spent in so many steps: (epsilon, delta)-differential privacy holds.
 
-    noise sigma > 0;  sample_rate q in (0, 1]: every image is in each batch with probability q,
-    independently (Poisson sampling); 1 is the full batch.  Two data sets are neighbours when one
-    has an image that the other lacks.  By the Renyi accountant of Opacus, an upper bound.
-    Raises ValueError for numbers out of range, and ImportError where Opacus is not installed.
-    Source: Mironov, Talwar & Zhang 2019; Opacus.
+    noise: sigma > 0, as in `dp_sgd`.  steps: at least 1.  0 < delta < 1.
+    sample_rate: q in (0, 1]; every image is in each batch with probability q, independently
+    (Poisson sampling), and 1 is the full batch.  Two data sets are neighbours when one has an image
+    that the other lacks.  By the Renyi accountant of Opacus, an upper bound.
+    Raises ImportError where Opacus is not installed.  Source: Mironov, Talwar & Zhang 2019; Opacus.
+
+    >>> print(f"{epsilon(1.0, steps=100, sample_rate=0.01):.2f}")
+    1.21
     """
-    positive("noise", noise, "a multiple of the norm at which one clips")
-    if not steps >= 1:
-        raise bad("steps", steps, "at least 1")
+    _check(noise, steps)
     if not 0 < sample_rate <= 1:
         raise bad("sample_rate", sample_rate, "0 < sample_rate <= 1")
     if not 0 < delta < 1:
@@ -34,7 +38,7 @@ def epsilon(
         raise ImportError("the privacy spent needs Opacus: pip install opacus") from error
     accountant = RDPAccountant()
     accountant.history = [(noise, sample_rate, steps)]
-    # of little noise the best order lies below 1.1, where Opacus's own begin
+    # with little noise the best order lies below 1.1, where Opacus's own begin
     orders = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
     with warnings.catch_warnings():
         # orders beyond these might give less; what is returned holds all the same
@@ -43,21 +47,27 @@ def epsilon(
 
 
 def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
-    """Under `dp_sgd` no attack reconstructs an image with a greater probability than this.
+    """No attack reconstructs an image with a greater probability than this.
 
         Phi( Phi^-1(prior) + sqrt(steps) / noise )
 
     prior in [0, 1]: how often the best guess without any message is right, say 1/N for one of N
-    equally likely images.  For full batches; the attacker may know every other image.
-    Raises ValueError for numbers out of range.
+    equally likely images.  noise, steps as in `epsilon`, for full batches; the attacker may know
+    every other image.
     Source: Hayes, Mahloujifar & Balle 2023, of whom the abstract was read; the formula is the trade
     between the errors of a test of two normal laws (Dong, Roth & Su 2022).
+
+    >>> print(f"{reconstruction_bound(0.1, noise=1.0):.2f}")
+    0.39
     """
     if not 0 <= prior <= 1:
         raise bad("prior", prior, "a probability from 0 to 1")
+    _check(noise, steps)
+    quantile = torch.special.ndtri(torch.tensor(prior, dtype=torch.float64))
+    return float(torch.special.ndtr(quantile + math.sqrt(steps) / noise))
+
+
+def _check(noise: float, steps: int) -> None:
     positive("noise", noise, "a multiple of the norm at which one clips")
     if not steps >= 1:
         raise bad("steps", steps, "at least 1")
-    # Phi( Phi^-1(prior) + sqrt(steps) / noise )
-    quantile = torch.special.ndtri(torch.tensor(prior, dtype=torch.float64))
-    return float(torch.special.ndtr(quantile + math.sqrt(steps) / noise))

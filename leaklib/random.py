@@ -4,20 +4,22 @@ PyTorch's generators are seeded with 64 bits of which the CPU's reads the low 32
 seeds give equal numbers whatever they are for.  So seed and purpose are mixed first.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
 
-from ._errors import bad
+from ._errors import bad, one_of
+
+__all__ = ["PURPOSES", "Purpose", "mixed", "generator", "child", "weights", "of_layers"]
 
 Purpose = Literal[
-    "start", "joint labels", "noise", "mask", "batches", "splits", "keys", "maps", "data", "probes"
-]
+    "start", "joint labels", "noise", "mask", "batches", "splits", "keys", "maps", "data",
+    "secrets", "probes",
+]  # fmt: skip
 PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 
@@ -29,9 +31,8 @@ def mixed(seed: int, purpose: Purpose) -> int:
     >>> mixed(0, "noise") == mixed(0, "mask")
     False
     """
-    if purpose not in PURPOSES:
-        raise bad("purpose", repr(purpose), f"one of {', '.join(PURPOSES)}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    one_of("purpose", purpose, PURPOSES)
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise bad("seed", repr(seed), "a whole number")
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
@@ -47,6 +48,20 @@ def generator(seed: int, purpose: Purpose, device: torch.device | str = "cpu") -
     False
     """
     return torch.Generator(device=device).manual_seed(mixed(seed, purpose))
+
+
+def child(parent: torch.Generator, purpose: Purpose) -> torch.Generator:
+    """A generator of another purpose, seeded by the next draw of `parent`, on the same device.
+
+    So a defence that is given the stream for noise draws its mask apart from it, and another mask
+    each time that it is called.  Raises ValueError for an unknown purpose.
+
+    >>> noise = generator(0, "noise")
+    >>> child(noise, "mask").initial_seed() == child(noise, "mask").initial_seed()
+    False
+    """
+    seed = torch.randint(2**62, (), generator=parent, device=parent.device)
+    return generator(int(seed), purpose, parent.device)
 
 
 def weights(seed: int) -> torch.Generator:

@@ -1,20 +1,15 @@
 """What a client sends is what it should be, and nothing else."""
 
 import dataclasses
-import json
-import os
-import pickle
 from functools import partial
-from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from leaklib import analytic, client, defenses, labels, models
-from leaklib.leak import Leak, from_state_dicts, join, load, stack, without
+from leaklib import client, defenses, models, random
+from leaklib.leak import Leak
 
 
 def small_lenet(seed=0):
@@ -116,16 +111,6 @@ def test_leak_keeps_the_weights_of_its_round(small_digits):
     leak = client.share_gradient(model, small_digits[0][:1], small_digits[1][:1])
     models.init_uniform(model, seed=99)
     assert_close(leak.weights, dict(small_lenet().named_parameters()), rtol=0, atol=0)
-
-
-def test_direction_is_the_gradient_for_both_kinds(small_digits):
-    x, y = small_digits[0][:2].double(), small_digits[1][:2]
-    model = small_lenet().double()
-    g = client.share_gradient(model, x, y)
-    w = client.share_weights(model, x, y, lr=0.25)
-    assert (g.kind, w.kind) == ("gradient", "weights")
-    assert_close(g.direction, g.update, rtol=0, atol=0)
-    assert_close({n: d / 0.25 for n, d in w.direction.items()}, g.update, rtol=1e-9, atol=1e-12)
 
 
 # --- weights ------------------------------------------------------------------------------------
@@ -296,7 +281,7 @@ def doubled(direction, generator):
 
 
 def draw(seed, n):
-    g = torch.Generator().manual_seed(seed)
+    g = random.generator(seed, "noise")
     return [torch.randn((), generator=g) for _ in range(n)]
 
 
@@ -343,7 +328,7 @@ def test_every_local_step_is_computed_in_another_way(optimizer, small_digits):
     model = small_mlp().double()
     settings = dict(lr=0.02, epochs=2, batch_size=4, optimizer=optimizer, seed=3)
     got = client.share_weights(model, x, y, defense=client.InPlaceOfGradient(halved), **settings)
-    steps, g = OPTIMIZERS[optimizer](model.parameters(), lr=0.02), torch.Generator().manual_seed(3)
+    steps, g = OPTIMIZERS[optimizer](model.parameters(), lr=0.02), random.generator(3, "noise")
     for _ in range(2):
         steps.zero_grad()
         F.cross_entropy(model(x), y).backward()
@@ -397,80 +382,6 @@ def test_defended_message_is_that_of_its_seed(kind, small_digits):
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
     assert torch.equal(state, torch.get_rng_state())
     assert not any(t.requires_grad for t in one.values())
-
-
-def test_leak_without_what_a_client_keeps(small_digits):
-    x, y = small_digits[0][:2], small_digits[1][:2]
-    model = with_statistics(small_digits[0])
-    leak = client.share_weights(model, x, y, lr=0.1)
-    name = next(iter(leak.weights))
-    less = without(leak, [name, "1.running_mean", "nothing"])
-    for what in ("weights", "update", "buffers"):
-        full, rest = getattr(leak, what), getattr(less, what)
-        assert set(full) - set(rest) == {name, "1.running_mean"} & set(full)
-        assert all(rest[n] is full[n] for n in rest)
-    assert name in leak.weights and "1.running_mean" in leak.buffers, (
-        "a new leak, not a changed one"
-    )
-    assert (less.kind, less.batch_size, less.victims) == ("weights", 2, None)
-    assert_same(without(leak, []), leak)
-
-
-# --- rounding -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("power", range(-20, 0, 3))
-def test_rounding_bounds_how_far_new_weights_are_off(power, network, small_digits):
-    """Against W_t - lr g in double precision; a power of two keeps lr g itself exact."""
-    x, y = small_digits[0][:1], small_digits[1][:1]
-    leak = client.share_weights(network, x, y, lr=2.0**power)
-    g = client.share_gradient(network, x, y).update
-    largest = []
-    for name, off in leak.rounding.items():
-        error = (leak.direction[name].double() - 2.0**power * g[name].double()).abs()
-        assert off.shape == error.shape and off.dtype == torch.float32 and (off > 0).all()
-        assert (error <= off).all()
-        largest.append((error / off).max())
-    assert max(largest) > 0.1, "and not by much more than it is"
-
-
-@pytest.mark.parametrize("steps", [5, 20])
-def test_rounding_adds_up_over_many_small_steps(steps, small_digits):
-    """Alike steps are rounded alike: T of them are off by T units at most, and a few by about one.
-
-    Against the same steps in double precision, so small that the gradient hardly changes.
-    """
-    x, y = small_digits[0][:1], small_digits[1][:1]
-    settings = dict(lr=2.0**-20, steps=steps)
-    leak = client.share_weights(small_mlp(), x, y, **settings)
-    exact = client.share_weights(small_mlp().double(), x.double(), y, **settings)
-    off = torch.cat([
-        ((leak.direction[n].double() - exact.direction[n]).abs() / leak.rounding[n]).flatten()
-        for n in exact.direction
-    ])  # fmt: skip
-    assert off.max() <= steps / 2 + 0.5
-    assert off.max() > steps / 4, "more than one unit, where the steps are many"
-    assert off.square().mean().sqrt() < steps / 4
-
-
-def test_rounding_is_a_unit_in_the_last_place_of_the_larger_weight():
-    before = torch.tensor([1.0, 1.0, -3.0, 0.0, 1e-3])
-    after = torch.tensor([1.5, 2.5, -0.5, 0.0, -1e-3])
-    leak = Leak({"w": before}, {"w": after}, "weights")
-    wanted = [2.0**-23, 2.0**-22, 2.0**-22, 2.0**-149, 2.0**-33]
-    assert leak.rounding["w"].tolist() == wanted
-    double = Leak({"w": before.double()}, {"w": after.double()}, "weights").rounding["w"]
-    assert double.dtype == torch.float64 and double[0] == 2.0**-52
-
-
-def test_gradient_is_not_rounded(small_digits):
-    leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
-    assert list(leak.rounding) == list(leak.update)
-    assert all((off == 0).all() and off.shape == leak.update[n].shape
-               for n, off in leak.rounding.items())  # fmt: skip
-
-
-# --- defences -----------------------------------------------------------------------------------
 
 
 def test_defence_acts_on_the_gradient(small_digits):
@@ -541,320 +452,6 @@ def test_dropout_is_taken_in_eval_mode_and_with_p_zero(small_digits):
     for model in (body(0.5).eval(), body(0.0)):
         leak = client.share_gradient(model, x, y)
         assert_close(leak.update, autograd(model, x, y), rtol=1e-5, atol=1e-6)
-
-
-# --- stack --------------------------------------------------------------------------------------
-
-
-def test_stack_gives_every_tensor_a_leading_axis(small_digits):
-    x, y = small_digits
-    leaks = [
-        client.share_gradient(small_lenet(seed=i), x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2])
-        for i in range(3)
-    ]
-    pile = stack(leaks)
-    assert (pile.victims, pile.batch_size, pile.kind) == (3, 2, "gradient")
-    for i, leak in enumerate(leaks):
-        assert_close({n: t[i] for n, t in pile.weights.items()}, leak.weights, rtol=0, atol=0)
-        assert_close({n: t[i] for n, t in pile.direction.items()}, leak.direction, rtol=0, atol=0)
-
-
-def test_stack_of_weights_keeps_kind_direction_and_buffers(small_digits, own_network):
-    x, y = small_digits
-    own_network = own_network()
-    own_network.register_buffer("note", torch.arange(3.0))
-    leaks = [
-        client.share_weights(own_network, x[i : i + 1], y[i : i + 1], lr=0.1) for i in range(2)
-    ]
-    pile = stack(leaks)
-    assert pile.kind == "weights" and pile.buffers["note"].shape == (2, 3)
-    for i, leak in enumerate(leaks):
-        assert_close({n: t[i] for n, t in pile.direction.items()}, leak.direction)
-
-
-def test_stacks_are_joined_victims_after_victims(small_digits):
-    x, y = small_digits
-    every = [
-        client.share_weights(small_lenet(i), x[i : i + 1], y[i : i + 1], lr=1) for i in range(3)
-    ]
-    joined = join([stack(every[:1]), stack(every[1:])])
-    assert_same(joined, stack(every))
-
-
-def test_what_does_not_fit_together_is_not_joined(small_digits):
-    x, y = small_digits
-    leak = client.share_gradient(small_lenet(), x[:1], y[:1])
-    weights = client.share_weights(small_lenet(), x[:1], y[:1], lr=1)
-    stack = stack([leak])
-    for stacks, wrong in (
-        ([], "stacks: got an empty list"),
-        ([stack, leak], r"stacks\[1\]: got a single Leak; wanted a stack"),
-        ([stack, stack([weights])], r"leaks\[1\].kind: got weights; wanted gradient"),
-    ):
-        with pytest.raises(ValueError, match=wrong):
-            join(stacks)
-
-
-def test_what_does_not_fit_together_is_not_stacked(small_digits):
-    x, y = small_digits
-    model = small_lenet()
-    leak = client.share_gradient(model, x[:1], y[:1])
-    wrong = {
-        "batch_size": client.share_gradient(model, x[:2], y[:2]),
-        "kind": client.share_weights(model, x[:1], y[:1], lr=0.1),
-        "weights": client.share_gradient(small_mlp(), x[:1], y[:1]),
-        "leaks\\[1\\]": stack([leak]),
-    }
-    for named, other in wrong.items():
-        with pytest.raises(ValueError, match=named):
-            stack([leak, other])
-    with pytest.raises(ValueError, match="leaks"):
-        stack([])
-
-
-# --- on disk ------------------------------------------------------------------------------------
-
-
-def assert_same(got, wanted):
-    """Every field, bit by bit."""
-    for f in dataclasses.fields(Leak):
-        a, b = getattr(got, f.name), getattr(wanted, f.name)
-        if isinstance(b, dict):
-            assert list(a) == list(b)
-            for n in b:
-                assert (
-                    a[n].dtype == b[n].dtype and a[n].shape == b[n].shape and (a[n] == b[n]).all()
-                )
-        else:
-            assert a == b and type(a) is type(b)
-
-
-def with_statistics(x, seed=0):
-    """A network with BatchNorm in evaluation mode, its running statistics away from 0 and 1."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Conv2d(1, 4, 3, 2), nn.BatchNorm2d(4), nn.Sigmoid(), nn.Flatten(), nn.Linear(100, 10)
-        )
-    model(x)
-    return model.eval()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["gradient", "weights"])
-def test_leak_is_read_back_as_it_was_saved(kind, dtype, small_digits, tmp_path):
-    x, y = small_digits[0][:4], small_digits[1][:4]
-    model = with_statistics(x)
-    share = partial(client.share_weights, lr=0.1) if kind == "weights" else client.share_gradient
-    leak = share(model.to(dtype), x.to(dtype), y)
-    path = leak.save(tmp_path / "sent.safetensors")
-    assert path == tmp_path / "sent.safetensors"
-    read = load(path)
-    assert_same(read, leak)
-    assert read.buffers["1.num_batches_tracked"].dtype == torch.int64
-    assert_same(load(leak.save(str(tmp_path / "by name"))), leak)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["by name", "sent.safetensors"]
-
-
-def test_names_of_a_readers_own_network_and_a_stack_are_kept(own_network, small_digits, tmp_path):
-    x, y = small_digits
-    shared = [
-        client.share_gradient(own_network(i), x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2])
-        for i in range(3)
-    ]
-    pile = stack(shared)
-    # a name may hold the mark that separates it from what it is
-    pile = dataclasses.replace(pile, buffers={"a/b": torch.arange(6.0).view(2, 3).T})
-    read = load(pile.save(tmp_path / "pile"))
-    assert_same(read, pile)
-    assert (read.victims, read.batch_size) == (3, 2)
-
-
-def test_saving_replaces_an_older_leak(small_digits, tmp_path):
-    old, new = (
-        client.share_gradient(small_lenet(i), small_digits[0][:1], small_digits[1][:1])
-        for i in range(2)
-    )
-    path = old.save(tmp_path / "leak")
-    assert_same(load(new.save(path)), new)
-
-
-@pytest.mark.parametrize("where", ["write", "rename"])
-def test_write_that_fails_leaves_the_older_leak(where, small_digits, tmp_path, monkeypatch):
-    old, new = (
-        client.share_gradient(small_lenet(i), small_digits[0][:1], small_digits[1][:1])
-        for i in range(2)
-    )
-    path = old.save(tmp_path / "leak")
-    write = Path.write_bytes
-
-    def full(aside, content=b""):
-        write(aside, content[: len(content) // 2])
-        raise OSError("no space left on device")
-
-    def refuse(*_):
-        raise OSError("no space left on device")
-
-    owner, name, fails = (
-        (Path, "write_bytes", full) if where == "write" else (os, "replace", refuse)
-    )
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, name, fails)
-        with pytest.raises(OSError, match="no space"):
-            new.save(path)
-    assert_same(load(path), old)
-    assert [p.name for p in tmp_path.iterdir()] == ["leak"], "nothing half-written is left"
-    assert_same(load(new.save(path)), new)
-
-
-def test_half_a_file_is_refused(small_digits, tmp_path):
-    leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
-    whole = leak.save(tmp_path / "leak").read_bytes()
-    for size in (0, 4, 100, len(whole) // 2, len(whole) - 1):
-        (tmp_path / "half").write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="^path: got .*half .*wanted a file that Leak.save"):
-            load(tmp_path / "half")
-
-
-def header(**changed):
-    names = ["weights/w", "update/w"]
-    return dict(kind="gradient", batch_size=1, victims=None, names=names) | changed
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        None, {"format": "pt"}, {"leak": "not JSON"}, {"leak": "[1, 2]"}, {"leak": "3"},
-        {"leak": json.dumps({"kind": "gradient"})},
-        *({"leak": json.dumps(header(**changed))} for changed in [
-            dict(kind="model"), dict(kind=None), dict(kind=["gradient"]), dict(batch_size=0),
-            dict(batch_size=1.5), dict(batch_size=None), dict(batch_size=True), dict(victims=0),
-            dict(victims="3"), dict(names=None), dict(names=[3]), dict(names=["w"]),
-            dict(names=["model/w"]), dict(names=["weights/w", "update/v"]), dict(names="weights/w"),
-        ]),
-    ],
-)  # fmt: skip
-def test_file_of_tensors_that_is_no_leak_is_refused(metadata, tmp_path):
-    tensors = {"weights/w": torch.ones(2), "update/w": torch.ones(2)}
-    safetensors.torch.save_file(tensors, tmp_path / "other", metadata=metadata)
-    with pytest.raises(
-        ValueError, match="^path: got .*other.*; wanted a file that Leak.save wrote"
-    ):
-        load(tmp_path / "other")
-
-
-def test_header_that_is_right_is_taken(tmp_path):
-    """What the refused headers differ from."""
-    tensors = {"weights/w": torch.ones(2), "update/w": torch.zeros(2)}
-    metadata = {"leak": json.dumps(header())}
-    safetensors.torch.save_file(tensors, tmp_path / "leak", metadata=metadata)
-    wanted = Leak({"w": torch.ones(2)}, {"w": torch.zeros(2)})
-    assert_same(load(tmp_path / "leak"), wanted)
-
-
-def test_layers_keep_their_order_on_disk(small_digits, tmp_path):
-    """ "fc" comes before "fc1" in the alphabet, and last in the network."""
-    x, y = small_digits[0][:1].double(), small_digits[1][:1]
-    leak = client.share_gradient(small_mlp().double(), x, y)
-    read = load(leak.save(tmp_path / "leak"))
-    assert labels.last_layer(read) == ("fc.weight", "fc.bias")
-    torch.testing.assert_close(analytic.linear_input(read), x.flatten(), rtol=0, atol=1e-9)
-
-
-class Bomb:
-    """What a pickle can do when it is read."""
-
-    def __reduce__(self):
-        return (os.mkdir, ("bomb",))
-
-
-def test_nothing_in_a_file_is_run(small_digits, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pickle").write_bytes(pickle.dumps(Bomb()))
-    torch.save({"weights": Bomb()}, tmp_path / "torch")
-    noise = torch.randint(256, (4096,), generator=torch.Generator().manual_seed(0))
-    (tmp_path / "noise").write_bytes(bytes(noise.tolist()))
-    for name in ("pickle", "torch", "noise"):
-        with pytest.raises(ValueError, match=f"^path: got .*{name}"):
-            load(tmp_path / name)
-    assert not (tmp_path / "bomb").exists()
-
-
-def test_file_that_is_not_there(tmp_path, small_digits):
-    with pytest.raises(FileNotFoundError):
-        load(tmp_path / "nothing")
-    leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
-    with pytest.raises(FileNotFoundError):
-        leak.save(tmp_path / "no folder" / "leak")
-
-
-# --- two checkpoints of a reader's own ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_two_checkpoints_are_the_leak_of_the_weights(optimizer, small_digits):
-    """BatchNorm in evaluation mode: its statistics are held, not trained."""
-    x, y = small_digits[0][:4].double(), small_digits[1][:4]
-    model = with_statistics(small_digits[0]).double()
-    wanted = client.share_weights(model, x, y, lr=0.05, steps=3, optimizer=optimizer)
-    before = model.state_dict()  # the live tensors, which training changes in place
-    before = {name: tensor.clone() for name, tensor in before.items()}
-    by_torch(model, x, y, [torch.arange(4)] * 3, 0.05, optimizer)
-    got = from_state_dicts(before, model.state_dict(), batch_size=4)
-    assert (got.kind, got.batch_size, got.victims) == ("weights", 4, None)
-    assert set(got.buffers) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
-    for what in ("weights", "update", "buffers"):
-        mine, theirs = getattr(got, what), getattr(wanted, what)
-        assert_close(mine, {n: theirs[n] for n in mine}, rtol=1e-9, atol=1e-11)
-        assert set(mine) == set(theirs)
-    client.check_leak(model, got)
-
-
-def test_checkpoints_are_copied_and_statistics_are_those_before(small_digits):
-    x, y = small_digits
-    model = with_statistics(x)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.train()(1 + x)  # moves the running statistics
-    by_torch(model.eval(), x, y, [torch.arange(4)], 0.1, "sgd")
-    after = model.state_dict()
-    leak = from_state_dicts(before, after)
-    assert torch.equal(leak.buffers["1.running_mean"], before["1.running_mean"])
-    assert not torch.equal(leak.buffers["1.running_mean"], after["1.running_mean"])
-    kept = {n: t.clone() for n, t in leak.update.items()}
-    by_torch(model, x, y, [torch.arange(4)], 0.1, "sgd")
-    assert_close(leak.update, kept, rtol=0, atol=0)
-    assert not any(t.requires_grad for t in (*leak.weights.values(), *leak.update.values()))
-
-
-def test_names_of_buffers_may_be_given(small_digits):
-    x, y = small_digits[0][:2], small_digits[1][:2]
-    model = small_mlp()
-    model.fc1.requires_grad_(False)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    wanted = client.share_weights(model, x, y, lr=0.1)
-    for name, p in wanted.update.items():
-        model.get_parameter(name).data = p
-    frozen = ["fc1.weight", "fc1.bias"]
-    got = from_state_dicts(before, model.state_dict(), batch_size=2, buffers=frozen)
-    assert_same(got, wanted)
-    assert "fc1.weight" in from_state_dicts(before, model.state_dict()).weights
-
-
-def test_checkpoints_that_do_not_fit_are_refused(small_digits):
-    before = small_lenet(0).state_dict()
-    after = small_lenet(1).state_dict()
-    without = {n: t for n, t in after.items() if n != "fc.bias"}
-    cases = [
-        (before, without, r"^after\['fc.bias'\]: got missing; wanted \(10,\), as in before"),
-        (without, before, r"^after\['fc.bias'\]: got \(10,\); wanted missing, as in before"),
-        (before, after | {"fc.bias": torch.ones(3)}, r"^after\['fc.bias'\]: got \(3,\); .*\(10,\)"),
-        (before, before, "^after: got the weights of before; wanted .*training has changed"),
-    ]
-    for first, second, message in cases:
-        with pytest.raises(ValueError, match=message):
-            from_state_dicts(first, second)
-    with pytest.raises(ValueError, match=r"^buffers: got \['nothing'\]; wanted names of the net"):
-        from_state_dicts(before, after, buffers=["nothing"])
 
 
 # --- errors -------------------------------------------------------------------------------------

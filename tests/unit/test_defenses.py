@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from scipy import optimize
 from scipy.stats import chi2, norm
+from torch import nn
 
 from leaklib import (
     adaptive,
@@ -257,6 +258,20 @@ def test_mask_is_another_every_round(small_digits):
 # --- several --------------------------------------------------------------------------------------
 
 
+def test_composed_defences_do_not_share_draws(direction):
+    """Two masks of 1/2 leave a quarter, and what is masked says nothing of its noise."""
+    mask = defenses.random_mask(0.5)
+    ones = {name: torch.ones_like(d) for name, d in direction.items()}
+    twice = flat(defenses.compose(mask, mask)(ones, generator()))
+    assert abs(twice.mean() - 0.25) < 5 * (0.25 * 0.75 / len(twice)) ** 0.5
+    for order in ((mask, defenses.gaussian(1.0)), (defenses.gaussian(1.0), mask)):
+        both = defenses.compose(*order)({"x": torch.ones(10_000)}, generator())["x"]
+        kept = defenses.compose(*order)({"x": 100 * torch.ones(10_000)}, generator())["x"] > 50
+        noise = (both - kept.to(both))[kept] if order[0] is not mask else both - kept.to(both)
+        assert abs(noise.mean()) < 5 / len(noise) ** 0.5
+        assert abs(noise.square().mean() - 1) < 5 * (2 / len(noise)) ** 0.5
+
+
 def test_composed_is_one_after_the_other(direction):
     together = defenses.compose(defenses.clip(1), defenses.gaussian(0.01))(direction, generator(3))
     clipped = defenses.clip(1)(direction, draws := generator(3))
@@ -293,6 +308,77 @@ def test_clipped_sum_is_that_of_a_plain_loop(C, small_digits, own_network):
         assert_close(got, wanted, rtol=1e-9, atol=1e-12)
     if C == 1e4:
         assert_close(got, client.share_gradient(model, x, y).update, rtol=1e-9, atol=1e-12)
+
+
+class Recurrent(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.head = nn.GRU(12, 8, batch_first=True), nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.head(self.rows(x[:, 0])[0][:, -1])
+
+
+class Linear(nn.Module):
+    """A linear layer and what comes after it, `then(model, logits)`."""
+
+    def __init__(self, then):
+        super().__init__()
+        self.head, self.then = nn.Linear(144, 10), then
+        self.factor = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.then(self, self.head(x.flatten(1)))
+
+
+def in_place(model, logits):
+    total = torch.zeros(len(logits), 10, dtype=logits.dtype)
+    total += logits
+    return total
+
+
+NOT_BATCHED = {
+    "GRU": Recurrent,
+    "item": lambda: Linear(lambda model, logits: logits * (1 + logits.detach().max().item() ** 2)),
+    "in place": lambda: Linear(in_place),
+    "branch": lambda: Linear(lambda model, logits: logits if logits.sum() > 0 else -logits),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_BATCHED)
+def test_network_that_vmap_cannot_batch_is_clipped_image_by_image(kind, small_digits):
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = NOT_BATCHED[kind]().double()
+    wanted = {n: d / 4 for n, d in clipped_sum(model, x, y, 0.5).items()}
+    with pytest.warns(UserWarning, match="cannot be batched by vmap"):
+        got = client.share_gradient(model, x, y, defense=defenses.dp_sgd(0.5, 0)).update
+    assert_close(got, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_parameter_without_an_axis_is_clipped_too(small_digits):
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    model = Linear(lambda model, logits: model.factor * logits).double()
+    got = client.share_gradient(model, x, y, defense=defenses.dp_sgd(0.5, 0)).update
+    assert_close(got, {n: d / 4 for n, d in clipped_sum(model, x, y, 0.5).items()})
+    assert got["factor"].shape == () and got["factor"] != 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_running_out_of_memory_is_no_reason_for_a_loop(small_digits):
+    """It is an error of PyTorch's of the same kind as what vmap raises."""
+
+    def full(model, logits):
+        if torch.is_grad_enabled():  # and not where the shape of the output is asked for
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return logits
+
+    x, y = small_digits[0][:4], small_digits[1][:4]
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        client.share_gradient(Linear(full), x, y, defense=defenses.dp_sgd(0.5, 0))
 
 
 @pytest.mark.parametrize("C", [0.5, 5.0])
@@ -601,9 +687,9 @@ def test_norm_to_clip_at_is_positive(C):
         defenses.dp_sgd(C, 1)
     with pytest.raises(ValueError, match=f"^bound: got {C}; .*positive"):
         defenses.weights_noise(1e-3, bound=C)
-    for privacy in (privacy.epsilon, partial(privacy.reconstruction_bound, 0.5)):
+    for ask in (privacy.epsilon, partial(privacy.reconstruction_bound, 0.5)):
         with pytest.raises(ValueError, match=f"^noise: got {C}; .*positive"):
-            privacy(C)
+            ask(C)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])

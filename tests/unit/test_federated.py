@@ -231,7 +231,7 @@ def test_accuracy_with_private_parts_is_the_mean_over_the_clients(clients, locke
     kept = [keylock.private(locked(10 + k)) for k in range(3)]
     model = locked()
     test = federated.Client(*(torch.cat(parts) for parts in zip(*clients, strict=True)))
-    curve = federated.train(model, clients, rounds=2, lr=0.3, private=kept)
+    curve = federated.train(model, clients, test=test, rounds=2, lr=0.3, private=kept)
     each = [federated.accuracy(federated.assign(model, part), *test) for part in kept]
     assert curve[-1] == pytest.approx(sum(each) / 3)
 
@@ -348,24 +348,30 @@ def test_training_on_digits_learns(activation):
 def test_training_is_reproducible_and_each_round_has_its_own_seed(clients):
     def trained(seed):
         model = model_of()
-        federated.train(model, clients, rounds=2, lr=0.2, batch_size=3, seed=seed)
+        settings = dict(test=clients[0], rounds=2, lr=0.2, batch_size=3)
+        federated.train(model, clients, seed=seed, **settings)
         return weights(model)["fc.weight"]
 
     assert torch.equal(trained(0), trained(0))
     assert not torch.equal(trained(0), trained(1))
 
     seeds = []
-    federated.train(
-        model_of(), clients, rounds=3, play=lambda model, clients, *, seed, lr: seeds.append(seed)
-    )
+    play = lambda model, clients, *, seed: seeds.append(seed)  # noqa: E731
+    federated.train(model_of(), clients, test=clients[0], rounds=3, play=play)
     assert len(set(seeds)) == 3
 
 
-def test_training_by_fedsgd_without_a_test_set(clients):
-    model = model_of()
-    curve = federated.train(model, clients, rounds=2, play=federated.fedsgd_round, lr=0.1)
-    x, y = (torch.cat(parts) for parts in zip(*clients, strict=True))
-    assert curve[-1] == federated.accuracy(model, x, y)
+def test_training_by_fedsgd_is_judged_on_what_is_given(clients):
+    model, play = model_of(), federated.fedsgd_round
+    curve = federated.train(model, clients[:2], test=clients[2], rounds=2, play=play, lr=0.1)
+    assert curve[-1] == federated.accuracy(model, *clients[2])
+
+
+def test_neither_the_rate_nor_the_test_set_is_guessed(clients):
+    with pytest.raises(TypeError, match="lr"):
+        federated.train(model_of(), clients, test=clients[0])
+    with pytest.raises(TypeError, match="test"):
+        federated.train(model_of(), clients, lr=0.1)
 
 
 def test_accuracy_is_the_share_of_right_answers():
@@ -375,7 +381,7 @@ def test_accuracy_is_the_share_of_right_answers():
 
 def test_settings_are_positive(clients):
     with pytest.raises(ValueError, match="^rounds: got 0; .*positive"):
-        federated.train(model_of(), clients, rounds=0)
+        federated.train(model_of(), clients, test=clients[0], rounds=0, lr=0.1)
     for wrong in (dict(lr=-0.1), dict(lr=0.1, epochs=0), dict(lr=0.1, batch_size=0)):
         name, value = list(wrong.items())[-1]
         with pytest.raises(ValueError, match=f"^{name}: got {value}; .*positive"):

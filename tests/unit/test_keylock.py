@@ -166,12 +166,14 @@ def trained():
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, labels = images[order], labels[order]
     clients = federated.split(images[:1200], labels[:1200], 3)
+    test = federated.Client(images[1200:], labels[1200:])
     kept = [keylock.private(small(seed=k, length=64, init="torch")) for k in range(3)]
     model = small(length=64, init="torch", activation="tanh")
     before = [dict(part) for part in kept]
-    curve = federated.train(model, clients, rounds=8, lr=0.3, batch_size=16, private=kept)
+    settings = dict(rounds=8, lr=0.3, batch_size=16, private=kept)
+    curve = federated.train(model, clients, test=test, **settings)
     assert curve[-1] > 0.9
-    return model, before, kept, federated.Client(images[1200:], labels[1200:])
+    return model, before, kept, test
 
 
 def test_each_client_keeps_its_key_and_trains_its_maps(trained):

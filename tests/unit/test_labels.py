@@ -65,7 +65,8 @@ def test_rule_is_right_through_trained_networks(kind, activation, lr, thousand):
     x, y = thousand
     model = network(kind, activation, "torch")
     clients = federated.split(x, y, 2)
-    accuracy = federated.train(model, clients, rounds=4, lr=lr, batch_size=32)[-1]
+    test = federated.Client(x, y)
+    accuracy = federated.train(model, clients, test=test, rounds=4, lr=lr, batch_size=32)[-1]
     assert accuracy > 0.8
     assert (rule(model, x, y) == y).all()
 
@@ -163,7 +164,8 @@ def test_label_is_never_wrong_where_a_trained_network_is_sure_of_it(bias, weight
     x, y = data.load("digits", 500, size=12, seed=1)
     model = models.mlp(1, 12, hidden=(16,), activation="tanh", init="torch", seed=1)
     clients = federated.split(x, y, 2)
-    accuracy = federated.train(model, clients, rounds=10, lr=0.5, batch_size=32)[-1]
+    test = federated.Client(x, y)
+    accuracy = federated.train(model, clients, test=test, rounds=10, lr=0.5, batch_size=32)[-1]
     assert accuracy > 0.9
     determined = []
     for optimizer in ("sgd", "momentum"):

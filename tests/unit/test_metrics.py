@@ -121,8 +121,41 @@ def test_match_finds_the_permutation(photos, seed):
 
 def test_match_of_several_victims(photos):
     truth = photos.reshape(2, 3, 3, 32, 32)
-    found = metrics.match(truth[:, [2, 0, 1]], truth)
-    assert found.tolist() == [[1, 2, 0]] * 2
+    shuffled = torch.stack([truth[0, [2, 0, 1]], truth[1, [0, 2, 1]]])
+    assert metrics.match(shuffled, truth).tolist() == [[1, 2, 0], [0, 2, 1]]
+    assert torch.equal(metrics.in_order(shuffled, truth), truth)
+
+
+def test_reconstruction_is_put_in_order(photos):
+    """(1, B, C, H, W), as an attack on one client returns it, against the client's batch."""
+    images = 1.2 * photos[[3, 0, 4, 1, 5, 2]][None]
+    assert metrics.match(images, photos).tolist() == [1, 3, 5, 0, 2, 4]
+    assert torch.equal(metrics.in_order(images[0], photos), 1.2 * photos), "and not clamped"
+    assert torch.equal(metrics.in_order(images, photos), 1.2 * photos)
+    assert torch.equal(metrics.in_order(images, photos[None]), 1.2 * photos[None])
+
+
+def test_levelled_takes_away_contrast_and_brightness_alone(photos):
+    levelled = metrics.levelled(0.3 * photos - 0.1, photos)
+    torch.testing.assert_close(levelled, photos, atol=1e-5, rtol=0)
+    flat = metrics.levelled(torch.zeros_like(photos), photos)
+    mean = photos.flatten(1).mean(1).reshape(6, 1, 1, 1)
+    torch.testing.assert_close(flat, mean.expand_as(photos))
+    other = metrics.levelled(photos[[1, 2, 3, 4, 5, 0]], photos)
+    assert metrics.ssim(other, photos).mean() < 0.5, "another picture stays one"
+
+
+def test_levelled_is_of_each_image_of_each_victim(photos):
+    contrast = torch.linspace(0.1, 0.6, 6).reshape(6, 1, 1, 1)
+    images, truth = (t.reshape(2, 3, 3, 32, 32) for t in (contrast * photos, photos))
+    torch.testing.assert_close(metrics.levelled(images, truth), truth, atol=1e-5, rtol=0)
+    alone = metrics.levelled((contrast * photos)[:, None], photos)
+    torch.testing.assert_close(alone, photos, atol=1e-5, rtol=0)
+
+
+def test_levelled_allows_a_negative_slope(photos):
+    """What it is said to allow: the negative of an image scores as the image."""
+    assert metrics.ssim(metrics.levelled(1 - photos, photos), photos).min() > 0.99
 
 
 def test_match_uses_each_reconstruction_once(photos):

@@ -50,7 +50,7 @@ def checkpoints() -> list[Checkpoint]:
         if played in ROUNDS:
             accuracy = federated.accuracy(model, *tiles)
             kept.append(Checkpoint(played, copy.deepcopy(model), accuracy))
-        federated.train(model, clients, rounds=1, lr=0.1, batch_size=8, seed=played)
+        federated.train(model, clients, test=tiles, rounds=1, lr=0.1, batch_size=8, seed=played)
     return kept
 
 

@@ -37,8 +37,9 @@ def psnr(out, x):
 def trained():
     """A tanh LeNet that reads 12 x 12 digits nearly without error."""
     model = tanh_lenet()
-    clients = federated.split(*data.load("digits", 600, size=12, seed=1), clients=2)
-    accuracy = federated.train(model, clients, rounds=14, lr=0.5)[-1]
+    digits = federated.Client(*data.load("digits", 600, size=12, seed=1))
+    clients = federated.split(*digits, clients=2)
+    accuracy = federated.train(model, clients, test=digits, rounds=14, lr=0.5)[-1]
     assert accuracy > 0.97
     return model
 

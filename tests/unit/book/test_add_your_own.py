@@ -75,7 +75,7 @@ def test_a_defence_of_ones_own_composes_and_can_be_trained_with(small_digits):
     x, y = small_digits
     joined = defenses.compose(stretch, defenses.clip(1.0))
     clients = federated.split(x, y, 3)
-    settings = dict(play=federated.fedsgd_round, rounds=2, defense=joined)
+    settings = dict(play=federated.fedsgd_round, rounds=2, lr=0.5, defense=joined, test=clients[0])
     curves = [federated.train(models.lenet(1, 12, seed=0), clients, **settings) for _ in range(2)]
     assert curves[0] == curves[1]
 

@@ -378,13 +378,6 @@ def test_a_locks_secrets_are_not_in_what_leaves_the_client():
     assert (out.unknowns["gamma"] - scenes.locked("sigmoid, normalised").gamma).abs().max() < 0.02
 
 
-def test_levelled_takes_away_contrast_and_brightness_alone():
-    truth = scenes.locked().images
-    assert torch.allclose(metrics.levelled(0.3 * truth - 0.1, truth), truth, atol=1e-5)
-    flat = metrics.levelled(torch.zeros_like(truth), truth)
-    assert torch.allclose(flat, truth.mean((1, 2, 3), keepdim=True).expand_as(truth), atol=1e-5)
-
-
 def test_the_attacker_who_knows_the_noise_sees_more_in_the_end():
     _, images, _ = scenes.portraits()
     ssim = {
