@@ -13,6 +13,7 @@ from ... import attacks, client, data, keylock, metrics, models
 from ...leak import Leak, stack
 from .. import plots
 from ..plots import Picture
+from ._shared import messages, scored
 
 LOCKED_FACES = (11, 24, 32)  # of a hundred
 LOCKS = {
@@ -21,7 +22,7 @@ LOCKS = {
     "sigmoid, normalised": ("sigmoid", True),
     "sigmoid, bare": ("sigmoid", False),
 }
-# A k + a has about the law N(0, 1/9) under PyTorch's maps and a uniform key of any length
+# A k + a is about N(0, 1/9) with PyTorch's first weights and a uniform key of any length
 MEAN_GAIN = {"relu": 1 / (3 * math.sqrt(2 * math.pi)), "sigmoid": 0.5}
 KEY_HOLDERS = ("true key", "key searched", "nothing known", "guess")
 LOCK_EVALUATIONS = (5, 20, 50, 150)
@@ -46,6 +47,7 @@ class Locked(NamedTuple):
 
 @cache
 def locked(lock: str = "ReLU, normalised") -> Locked:
+    """The case of one of the `LOCKS`."""
     gate, norm = LOCKS[lock]
     faces, _ = data.load("faces")
     images, numbers = faces[list(LOCKED_FACES)], torch.tensor([3, 1, 2])
@@ -53,10 +55,7 @@ def locked(lock: str = "ReLU, normalised") -> Locked:
         models.lenet_keylock(1, 25, seed=i, key=keylock.new_key(seed=i), gate=gate, norm=norm)
         for i in range(len(images))
     ]
-    leaks = [
-        client.share_gradient(net, images[i : i + 1], numbers[i : i + 1])
-        for i, net in enumerate(nets)
-    ]
+    leaks = messages(client.share_gradient, nets, images, numbers)
     sent, told = (
         stack([keylock.shared(net, leak, maps) for net, leak in zip(nets, leaks)])
         for maps in (False, True)
@@ -85,7 +84,10 @@ def unlocked(lock: str, who: str) -> attacks.Reconstruction:
 
 
 def lock_opened(evaluations: int = 150, lock: str = "ReLU, normalised") -> Picture:
-    """Three faces behind this lock, as four attackers see them after so many evaluations."""
+    """Three faces behind this lock, as four attackers see them after so many evaluations.
+
+    The data are "closed", how many gains are zero, and "ssim" {attacker: median}.
+    """
     case = locked(lock)
     rows = {"private": case.images}
     for who in KEY_HOLDERS:
@@ -95,9 +97,10 @@ def lock_opened(evaluations: int = 150, lock: str = "ReLU, normalised") -> Pictu
             out.images if evaluations == LOCK_EVALUATIONS[-1] else early[max(early)]
         ).flatten(0, 1)
     closed = int((case.gamma == 0).sum())
-    ssim = [f"{who} {metrics.ssim(rows[who], case.images).median():.2f}" for who in KEY_HOLDERS]
+    ssim = {w: float(metrics.ssim(rows[w], case.images).median()) for w in KEY_HOLDERS}
     return plots.images(
         rows,
         caption=f"{lock[0].upper() + lock[1:]} lock, {closed} of {case.gamma.numel()} gains are "
-        f"zero; {evaluations} evaluations. Median SSIM: {', '.join(ssim)}.",
+        f"zero; {evaluations} evaluations. Median SSIM: {scored(ssim)}.",
+        data={"closed": closed, "ssim": ssim},
     )
