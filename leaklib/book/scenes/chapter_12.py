@@ -105,7 +105,7 @@ def under_the_bound(
         axis.set_xticks(noises, [f"{noise:g}" for noise in noises])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.legend()
-    told = "; ".join(
+    measurements = "; ".join(
         f"{name}, from {s[0].share:.0%} to {s[-1].share:.0%}" for name, s in shares.items()
     )
     return Picture(
@@ -113,6 +113,6 @@ def under_the_bound(
         caption=f"Points: {draws:,} messages each, with 95 % intervals. Lines: the bound. Dotted: "
         "a guess without any message.",
         alt=f"Shares of right answers at noise {min(noises):g} to {max(noises):g}, "
-        f"each with its bound above: {told}.",
+        f"each with its bound above: {measurements}.",
         data={"shares": shares, "bounds": bounds},
     )

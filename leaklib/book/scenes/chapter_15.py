@@ -32,7 +32,7 @@ class Locked(NamedTuple):
     """Three faces (3, 1, 25, 25), each behind a lock of its own, and what leaves their clients.
 
     model  `keylock.opened`, what anyone has of the networks
-    sent   the stack of leaks; `told` the same with the two maps
+    sent   the stack of leaks; `with_maps` the same with the two maps of each lock
     gamma, beta  (3, 12) the true gains and shifts, which no attacker has
     """
 
@@ -40,7 +40,7 @@ class Locked(NamedTuple):
     numbers: Tensor
     model: nn.Sequential
     sent: Leak
-    told: Leak
+    with_maps: Leak
     gamma: Tensor
     beta: Tensor
 
@@ -56,13 +56,13 @@ def locked(lock: str = "ReLU, normalised") -> Locked:
         for i in range(len(images))
     ]
     leaks = messages(client.share_gradient, nets, images, numbers)
-    sent, told = (
+    sent, with_maps = (
         stack([keylock.shared(net, leak, maps) for net, leak in zip(nets, leaks)])
         for maps in (False, True)
     )
     with torch.no_grad():
         gamma, beta = (torch.stack(g) for g in zip(*(net.lock.gains() for net in nets)))
-    return Locked(images, numbers, keylock.opened(nets[0]), sent, told, gamma, beta)
+    return Locked(images, numbers, keylock.opened(nets[0]), sent, with_maps, gamma, beta)
 
 
 @cache
@@ -79,7 +79,7 @@ def unlocked(lock: str, who: str) -> attacks.Reconstruction:
     if who == "nothing known":
         leak = keylock.guessed(case.sent, mean, mean)
         return keylock.attack(case.model, leak, **settings)
-    leak = keylock.guessed(case.told, mean, mean)
+    leak = keylock.guessed(case.with_maps, mean, mean)
     return keylock.attack(case.model, leak, search="key", gate=gate, **settings)
 
 

@@ -229,14 +229,14 @@ def both_attackers(images: str = "mnist", score: str = "SSIM") -> Picture:
         axis.set(xlabel=TWO_SCORES[score], ylim=(len(arms) - 0.4, -0.6), xlim=(-0.15, 1.05))
         figure.legend(*axis.get_legend_handles_labels(), loc="upper center", ncols=2)
         figure.subplots_adjust(top=0.95)
-    told = "; ".join(
+    summary = "; ".join(
         f"{arm}: {', '.join(f'{scores[who][arm][0]:z.2f}' for who in ATTACKERS)}" for arm in arms
     )
     return Picture(
         figure,
         caption=f"{SETS[images]}: {TWO_SCORES[score]}, with 95 % intervals, of the naive attacker "
         "and of the one who knows the defence.",
-        alt=f"{TWO_SCORES[score]} of {' and '.join(ATTACKERS)} on {SETS[images]}. {told}.",
+        alt=f"{TWO_SCORES[score]} of {' and '.join(ATTACKERS)} on {SETS[images]}. {summary}.",
         data=scores,
     )
 

@@ -128,7 +128,7 @@ def pareto(attacker: str = "naive", data_set: str = "MNIST", score: str = "mean 
         axis.xaxis.set_major_formatter(PercentFormatter(1))
         _named(axis, {name: points[name] for name in best})
         figure.legend(loc="upper center", ncols=4, bbox_to_anchor=(0.5, 0.01), fontsize=9)
-    told = "; ".join(
+    summary = "; ".join(
         f"{n}, accuracy {points[n].accuracy:.0%}, leakage {points[n].leakage:z.2f}" for n in best
     )
     return Picture(
@@ -136,7 +136,7 @@ def pareto(attacker: str = "naive", data_set: str = "MNIST", score: str = "mean 
         caption=f"{data_set} as {_who(attacker)} judges it: {len(best)} of {len(points)} "
         "defences are on the front. Bars are the range of the seeds.",
         alt=f"Accuracy against leakage ({score}), judged by {_who(attacker)}, {data_set}. "
-        f"On the front: {told}.",
+        f"On the front: {summary}.",
         data={"points": points, "front": best},
     )
 
@@ -168,14 +168,14 @@ def two_judges(data_set: str, names: Iterable[str]) -> Picture:
         axis.set(xlabel="leakage: mean SSIM", xlim=(min(-0.05, *found["adaptive"]) - 0.02, 1.05))
         axis.invert_yaxis()
         axis.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, 1))
-    told = "; ".join(
+    summary = "; ".join(
         f"{name} {n:z.2f} and {a:z.2f}" for name, n, a in zip(names, *found.values(), strict=True)
     )
     return Picture(
         figure,
         caption=f"{data_set}: what the two attackers make of the same messages. In brackets the "
         "accuracy after training with the defence.",
-        alt=f"Mean SSIM of the naive and of the adaptive attacker: {told}.",
+        alt=f"Mean SSIM of the naive and of the adaptive attacker: {summary}.",
         data={who: {name: points[name] for name in names} for who, points in judged.items()},
     )
 
@@ -199,11 +199,11 @@ def where_integers_lie(uploads: Mapping[str, Iterable[Tensor]], ranges: int = 15
         axis.set(xlabel="the integer, in units of $2^{63}$", ylabel="share of the entries")
         axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.legend()
-    told = "; ".join(f"{n} at most {s.max():.0%} in one part" for n, s in shares.items())
+    summary = "; ".join(f"{n} at most {s.max():.0%} in one part" for n, s in shares.items())
     return Picture(
         figure,
         caption=f"Where the integers lie, in {ranges} equal parts of all 64-bit integers.",
-        alt=f"Bars: {told}.",
+        alt=f"Bars: {summary}.",
         data=shares,
     )
 

@@ -45,10 +45,10 @@ def count_and_solve(pixels: int = 32, width: int = 12) -> Picture:
         private.set_title("private", fontsize=9)
         if plan.cause is None:
             image, data["psnr"], data["expected"] = _solved(pixels, width)
-            told = f"solved: {data['psnr']:.0f} dB (it expected {data['expected']:.0f})"
+            verdict = f"solved: {data['psnr']:.0f} dB (it expected {data['expected']:.0f})"
             plots.draw(found, image)
         else:
-            told = f"refused: {plan.cause}"
+            verdict = f"refused: {plan.cause}"
             found.set(xticks=[], yticks=[], facecolor="#eeeeee")
             found.set_aspect("equal", adjustable="box")
             found.spines[:].set_visible(False)
@@ -57,8 +57,8 @@ def count_and_solve(pixels: int = 32, width: int = 12) -> Picture:
     counted = ", ".join(f"{n} {s.unknowns:,} against {s.differ:,}" for n, s in steps.items())
     return Picture(
         figure,
-        caption=f"{pixels} pixels, {width} channels: {told}.",
-        alt=f"Unknowns against equations that differ: {counted}. {pixels} pixels: {told}.",
+        caption=f"{pixels} pixels, {width} channels: {verdict}.",
+        alt=f"Unknowns against equations that differ: {counted}. {pixels} pixels: {verdict}.",
         data=data,
     )
 

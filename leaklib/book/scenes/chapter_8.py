@@ -60,13 +60,13 @@ def blending(solver: str = "published", images_of: str = "MNIST") -> Picture:
     held = results.finished(results.load("dlg_fb"))[name]
     arms = {start: held[f"iDLG, {start}, {solver}"] for start in BLEND_STARTS}
     recovered = {s: fmean(results.recovered(arm, RECOVERED_BELOW)) for s, arm in arms.items()}
-    told = ", ".join(f"{start} {share:.0%}" for start, share in recovered.items())
+    by_start = ", ".join(f"{start} {share:.0%}" for start, share in recovered.items())
     return plots.bars(
         {start: fmean(arm["evaluations"]) for start, arm in arms.items()},
         xlabel="start",
         ylabel="evaluations an image",
         highlight="blend",
         caption=f"iDLG on {len(arms['blend']['mse'])} images of {images_of}, {solver} solver; the "
-        f"blend is hatched. Recovered (MSE below {RECOVERED_BELOW:g}): {told}.",
+        f"blend is hatched. Recovered (MSE below {RECOVERED_BELOW:g}): {by_start}.",
         data={"recovered": recovered},
     )

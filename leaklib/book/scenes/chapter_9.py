@@ -103,16 +103,16 @@ def endings(
         axis.axvline(1 / lr, color="#444444", linestyle="--", linewidth=1, label="1 / η")
         axis.set(xscale="log", yscale="log", xlabel="|k| at the end", ylabel="loss at the end")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    told = []
+    summary = []
     for kind, points in ends.items():
         ks, losses = zip(*points)
-        told.append(
+        summary.append(
             f"{kind}: {len(points)} runs, |k| from {min(ks):.2g} to {max(ks):.4g}, "
             f"loss from {min(losses):.1e} to {max(losses):.1e}"
         )
     return Picture(
         figure,
         caption=f"Each point is one of {len(runs)} runs.",
-        alt=f"Loss against |k| at the end of {len(runs)} runs of DLM. {'; '.join(told)}.",
+        alt=f"Loss against |k| at the end of {len(runs)} runs of DLM. {'; '.join(summary)}.",
         data=ends,
     )

@@ -415,7 +415,7 @@ def test_a_locks_secrets_are_not_in_what_leaves_the_client():
     case = scenes.locked()
     sent = {**case.sent.weights, **case.sent.update, **case.sent.buffers}
     assert not any("gain" in name or "shift" in name or "key" in name for name in sent)
-    assert "lock.gain.weight" in case.told.buffers and "lock.key" not in case.told.buffers
+    assert "lock.gain.weight" in case.with_maps.buffers and "lock.key" not in case.with_maps.buffers
     out = scenes.unlocked("sigmoid, normalised", "nothing known")
     assert (out.unknowns["gamma"] - scenes.locked("sigmoid, normalised").gamma).abs().max() < 0.02
 
