@@ -55,10 +55,9 @@ class _Page:
         still, sizes = self.still, [len(values) for values in self.grid.values()]
         frames = [dict(src=p.source(), alt=p.alt, caption=p.caption) for p in self.pictures]
         labels = [[_label(value) for value in values] for values in self.grid.values()]
+        content = json.dumps(dict(frames=frames, sizes=sizes, labels=labels))
         # inside a script element "</script" and "<!--" would be read as HTML
-        content = json.dumps(dict(frames=frames, sizes=sizes, labels=labels)).replace(
-            "<", "\\u003c"
-        )
+        content = content.replace("<", "\\u003c")
         sliders = "".join(
             _slider(parameter, values, self.start[parameter])
             for parameter, values in zip(self.grid, labels, strict=True)

@@ -32,7 +32,7 @@ def count_and_solve(pixels: int = 32, width: int = 12) -> Picture:
     """
     plan = analytic.plan(models.cats_dogs(size=pixels, width=width), (1, 3, pixels, pixels))
     steps = {step.layer: step for step in plan.steps[::-1] if step.outputs}
-    data = {
+    numbers = {
         "unknowns": {name: step.unknowns for name, step in steps.items()},
         "differ": {name: step.differ for name, step in steps.items()},
         "cause": plan.cause,
@@ -40,12 +40,12 @@ def count_and_solve(pixels: int = 32, width: int = 12) -> Picture:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.5))
         counts, private, found = figure.subplots(1, 3, width_ratios=(2.4, 1, 1))
-        _bars(counts, data)
+        _bars(counts, numbers)
         plots.draw(private, _cat(pixels)[0])
         private.set_title("private", fontsize=9)
         if plan.cause is None:
-            image, data["psnr"], data["expected"] = _solved(pixels, width)
-            verdict = f"solved: {data['psnr']:.0f} dB (it expected {data['expected']:.0f})"
+            image, numbers["psnr"], numbers["expected"] = _solved(pixels, width)
+            verdict = f"solved: {numbers['psnr']:.0f} dB (it expected {numbers['expected']:.0f})"
             plots.draw(found, image)
         else:
             verdict = f"refused: {plan.cause}"
@@ -59,17 +59,17 @@ def count_and_solve(pixels: int = 32, width: int = 12) -> Picture:
         figure,
         caption=f"{pixels} pixels, {width} channels: {verdict}.",
         alt=f"Unknowns against equations that differ: {counted}. {pixels} pixels: {verdict}.",
-        data=data,
+        data=numbers,
     )
 
 
-def _bars(axis: Axes, data: plots.Data) -> None:
+def _bars(axis: Axes, numbers: plots.Data) -> None:
     """Two bars a layer: its unknowns, and its equations that differ."""
-    y = np.arange(len(data["unknowns"]))
+    y = np.arange(len(numbers["unknowns"]))
     for k, (key, label) in enumerate({"unknowns": "unknowns", "differ": DIFFER}.items()):
         style = dict(color=COLORS[k], hatch="//" if k else None, edgecolor="white")
-        axis.barh(y + 0.38 * k - 0.19, data[key].values(), height=0.36, label=label, **style)
-    axis.set(yticks=y, yticklabels=list(data["unknowns"]))
+        axis.barh(y + 0.38 * k - 0.19, numbers[key].values(), height=0.36, label=label, **style)
+    axis.set(yticks=y, yticklabels=list(numbers["unknowns"]))
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.legend(loc="upper center", bbox_to_anchor=(0.45, 1.17), ncols=2, fontsize=8)
