@@ -20,8 +20,8 @@ def explore(fn: Callable[..., Picture], **grid: Sequence[object]) -> object:
 
     fn must be a plain function that returns a `plots.Picture`.  A slider begins at fn's own default
     where the grid has it, else at its first value.  With LEAKBOOK_BUILD=1 every combination is
-    drawn at once and the result is a page that needs no kernel, no server and no other file: a
-    still picture, which sliders change where scripts run.  Otherwise: ipywidgets.
+    drawn at once, and the result is a page that needs no kernel, no server and no other file: a
+    still picture, which the sliders change where scripts run.  Otherwise ipywidgets show it.
     Raises ValueError for an empty grid, more than 200 combinations, or another kind of result.
     """
     if not grid or not all(len(values) for values in grid.values()):
@@ -54,12 +54,13 @@ class _Page:
     def html(self) -> str:
         still, sizes = self.still, [len(values) for values in self.grid.values()]
         frames = [dict(src=p.source(), alt=p.alt, caption=p.caption) for p in self.pictures]
-        told = [[_told(value) for value in values] for values in self.grid.values()]
+        labels = [[_label(value) for value in values] for values in self.grid.values()]
+        content = json.dumps(dict(frames=frames, sizes=sizes, labels=labels))
         # inside a script element "</script" and "<!--" would be read as HTML
-        content = json.dumps(dict(frames=frames, sizes=sizes, told=told)).replace("<", "\\u003c")
+        content = content.replace("<", "\\u003c")
         sliders = "".join(
             _slider(parameter, values, self.start[parameter])
-            for parameter, values in zip(self.grid, told, strict=True)
+            for parameter, values in zip(self.grid, labels, strict=True)
         )
         return (
             '<figure class="leak-explore">'
@@ -72,12 +73,12 @@ class _Page:
         )
 
 
-def _slider(name: str, told: Sequence[str], start: int) -> str:
+def _slider(name: str, labels: Sequence[str], start: int) -> str:
     # a screen reader says aria-valuetext; the same words in `output` it would say once more
-    value = html.escape(told[start])
+    value = html.escape(labels[start])
     return (
         f"<label>{html.escape(name.replace('_', ' '))} "
-        f'<input type="range" min="0" max="{len(told) - 1}" step="1" value="{start}" '
+        f'<input type="range" min="0" max="{len(labels) - 1}" step="1" value="{start}" '
         f'aria-valuetext="{value}"><output aria-hidden="true">{value}</output></label>'
     )
 
@@ -85,13 +86,13 @@ def _slider(name: str, told: Sequence[str], start: int) -> str:
 # frames are numbered with the last slider changing fastest, as itertools.product counts
 SCRIPT = """(() => {
 const root = document.currentScript.parentElement;
-const {frames, sizes, told} = JSON.parse(root.querySelector("script").textContent);
+const {frames, sizes, labels} = JSON.parse(root.querySelector("script").textContent);
 const sliders = [...root.querySelectorAll("input")];
 const image = root.querySelector("img"), caption = root.querySelector("figcaption");
 const show = () => {
   let number = 0;
   sliders.forEach((slider, i) => {
-    const value = told[i][slider.value];
+    const value = labels[i][slider.value];
     number = number * sizes[i] + Number(slider.value);
     slider.setAttribute("aria-valuetext", value);
     slider.nextElementSibling.textContent = value;
@@ -118,7 +119,7 @@ def _box(fn: Callable[..., Picture], grid: dict[str, Sequence[object]]) -> objec
     start = _beginning(fn, grid)
     sliders = {
         name: ipywidgets.SelectionSlider(
-            options=[(_told(value), value) for value in values],
+            options=[(_label(value), value) for value in values],
             index=start[name],
             description=name.replace("_", " "),
             continuous_update=False,
@@ -152,9 +153,9 @@ def _beginning(fn: Callable[..., Picture], grid: dict[str, Sequence[object]]) ->
 def _picture(fn: Callable[..., Picture], values: dict[str, object]) -> Picture:
     picture = fn(**values)
     if not isinstance(picture, Picture):
-        raise bad("fn", f"a result of type {type(picture).__name__}", "a leaklib.plots.Picture")
+        raise bad("fn", f"a result of type {type(picture).__name__}", "a plots.Picture")
     return picture
 
 
-def _told(value: object) -> str:
+def _label(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

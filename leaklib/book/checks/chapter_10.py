@@ -101,7 +101,7 @@ def exercise_10_3(smallest_rate: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
         if same(right * torch.tensor([1, 1, 1, 2])):
             yield "w = 0.5 moves down, and below a power of two the gap is half of that above."
         if not same(right):
-            said = ", ".join(f"{r:.2e}" for r in right)
-            yield f"the rates of the test case are {said}."
+            rates = ", ".join(f"{r:.2e}" for r in right)
+            yield f"the rates of the test case are {rates}."
 
     return check("10.3", faults)

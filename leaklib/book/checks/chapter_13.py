@@ -74,8 +74,8 @@ def exercise_13_2(cell: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> Verdi
         if torch.allclose(low + high, torch.zeros_like(h)):
             yield "the cell lies around h, not around zero."
         if not same(0.1) or not torch.allclose(low + high, 2 * h):
-            came = f"{low[0, 0]:.3f} to {high[0, 0]:.3f}"
-            yield f"the first cell of the test case is 0.65 to 0.75, not {came}."
+            yours = f"{low[0, 0]:.3f} to {high[0, 0]:.3f}"
+            yield f"the first cell of the test case is 0.65 to 0.75, not {yours}."
 
     return check("13.2", faults)
 
@@ -105,7 +105,7 @@ def exercise_13_3(defend: Callable[[Tensors, Leak], Tensors]) -> Verdict:
         if same(beyond(lambda n: h[n].abs().max())):
             yield "the bound is the smallest entry that was sent, not the largest."
         if same(beyond(lambda n: h[n].abs().min())):
-            yield "nothing is taken away; is t zero? The smallest is among the entries that came."
+            yield "nothing is taken away; is t zero? The smallest is among the entries that yours."
         if same({n: right[n].abs() * (h[n] == 0) + g[n] * (h[n] != 0) for n in g}):
             yield "the sign is lost: an entry below -t is g + t, a negative number."
         if not same(right):

@@ -103,7 +103,7 @@ def exercise_14_3(rounds_needed: Callable[[float, float], float]) -> Verdict:
             yield "an entry is hidden with probability p, not 1 - p."
         for (p, s), r, right in zip(cases, found, exact, strict=True):
             if not math.isclose(r, math.ceil(right)):
-                told = f"{math.ceil(right)} rounds, not {r:g}"
-                yield f"for p = {p} and a share of {s} it takes {told}."
+                rounds = f"{math.ceil(right)} rounds, not {r:g}"
+                yield f"for p = {p} and a share of {s} it takes {rounds}."
 
     return check("14.3", faults)

@@ -92,19 +92,19 @@ def exercise_16_3(verdict: Callable[[bool, float, float, float], str]) -> Verdic
     """(knows, mse, found, private) -> what follows, one of `VERDICTS`."""
 
     def faults() -> Iterator[str]:
-        said = partial(call, verdict)
+        says = partial(call, verdict)
         cases = [(True, 1e-4, 2.0, 1.0), (False, 0.2, 1.0, 9.0), (True, 0.2, 1.0, 9.0)]
-        if any(said(*case) not in VERDICTS for case in cases):
+        if any(says(*case) not in VERDICTS for case in cases):
             yield f"answer with one of {', '.join(map(repr, VERDICTS))}."
-        if said(False, 1e-4, 1.0, 0.0) != "recovered" or said(*cases[0]) != "recovered":
+        if says(False, 1e-4, 1.0, 0.0) != "recovered" or says(*cases[0]) != "recovered":
             yield "an image that is there is there: whoever found it, the defence is broken."
-        if said(True, 0.2, 1e-6, 0.0) == "recovered":
+        if says(True, 0.2, 1e-6, 0.0) == "recovered":
             yield "a small objective is no image: success is the MSE against the private one."
-        if said(*cases[1]) != "not tried" or said(False, 0.2, 9.0, 1.0) != "not tried":
+        if says(*cases[1]) != "not tried" or says(False, 0.2, 9.0, 1.0) != "not tried":
             yield "failing without knowing the defence proves nothing about it."
-        if said(True, 0.2, 9.0, 1.0) != "search on" or said(True, 0.2, 1e-6, 0.0) != "search on":
+        if says(True, 0.2, 9.0, 1.0) != "search on" or says(True, 0.2, 1e-6, 0.0) != "search on":
             yield "the private image has the better objective: the search has missed it."
-        if said(*cases[2]) != "hidden":
+        if says(*cases[2]) != "hidden":
             yield "this attacker prefers a wrong image to the private one: no search will help."
 
     return check("16.3", faults)

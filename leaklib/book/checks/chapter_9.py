@@ -93,7 +93,7 @@ def exercise_9_3(
         ]  # fmt: skip
         for guess, k, sent, right, why in cases:
             if bool(call(means_something, guess, k, sent)) != right:
-                said = "means something" if not right else "means nothing"
-                yield f"you say that this {said}: {why}"
+                answer = "means something" if not right else "means nothing"
+                yield f"you say that this {answer}: {why}"
 
     return check("9.3", faults)

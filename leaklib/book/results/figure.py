@@ -63,13 +63,19 @@ def _error_bars(axis: Axes, series: Mapping[str, Sequence[Share]], join: bool) -
     for k, (name, rows) in enumerate(series.items()):
         # beside each other, so that no interval hides another
         x = np.arange(len(rows)) + 0.14 * (k - (len(series) - 1) / 2)
-        y = np.array([share.share for share in rows])
-        beyond = [[s.share - s.low for s in rows], [s.high - s.share for s in rows]]
         axis.errorbar(
-            x, y, np.clip(beyond, 0, None), label=name, color=COLORS[k % len(COLORS)],
-            marker=MARKERS[k % len(MARKERS)], markersize=5, capsize=2.5, elinewidth=1.2,
-            linestyle="-" if join else "none", linewidth=1,
+            x, [share.share for share in rows], reach(rows), label=name,
+            color=COLORS[k % len(COLORS)], marker=MARKERS[k % len(MARKERS)],
+            markersize=5, capsize=2.5, elinewidth=1.2, linewidth=1,
+            linestyle="-" if join else "none",
         )  # fmt: skip
+
+
+def reach(rows: Sequence[Share]) -> np.ndarray:
+    """How far each interval reaches below and above its share, as Matplotlib wants it: (2, n)."""
+    # Wilson's interval of none or all ends at the share, up to rounding
+    beyond = [[s.share - s.low for s in rows], [s.high - s.share for s in rows]]
+    return np.clip(beyond, 0, None)
 
 
 def _description(every: Sequence[tuple[str, Sequence[Share]]], xlabel: str, ylabel: str) -> str:

@@ -25,6 +25,12 @@ class Share(NamedTuple):
     low: float
     high: float
 
+    @classmethod
+    def of(cls, name: str, count: int, n: int) -> Share:
+        """The share of `count` in n.  Raises ValueError unless 0 <= count <= n and n > 0."""
+        low, high = metrics.wilson(count, n)
+        return cls(name, count, n, count / n, low, high)
+
 
 class Mean(NamedTuple):
     """The mean of n numbers, with Student's 95 % interval from low to high."""
@@ -59,12 +65,7 @@ def recovered(arm: Columns, threshold: float) -> list[bool]:
 
 def shares(outcomes: Mapping[str, Sequence[bool]]) -> list[Share]:
     """How many outcomes of each name are true, with Wilson's interval."""
-    rows = []
-    for name, values in outcomes.items():
-        count, n = sum(map(bool, values)), len(values)
-        low, high = metrics.wilson(count, n)
-        rows.append(Share(name, count, n, count / n, low, high))
-    return rows
+    return [Share.of(name, sum(map(bool, v)), len(v)) for name, v in outcomes.items()]
 
 
 def mean(values: Sequence[float]) -> Mean:

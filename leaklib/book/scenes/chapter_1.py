@@ -13,7 +13,7 @@ CONCENTRATIONS = ("even", "1", "0.1")
 
 
 def local_epochs(clients_see: str = "even", epochs: int = 2) -> Picture:
-    """Test accuracy round by round of ten clients that each train `epochs` passes a round."""
+    """Test accuracy round by round of ten clients that each make `epochs` passes a round."""
     curve = _federation(clients_see, epochs)
     few = "the same mixture" if clients_see == "even" else f"Dirichlet({clients_see}) shares"
     return plots.lines(

@@ -11,6 +11,7 @@ from ... import attacks, client, data, distances, labels, models
 from ...leak import Leak, stack
 from .. import plots
 from ..plots import Picture
+from ._shared import lenets, messages
 
 FACES = (11, 24, 32)  # of a hundred
 TINY_RATES = (1e-1, 1e-3, 1e-5, 1e-6, 1e-7)
@@ -35,12 +36,11 @@ def sent_at_tiny_rates() -> tuple[Tensor, Leak]:
     """Three faces (3, 1, 25, 25), and the weights sent after a step on each, rate after rate."""
     faces, _ = data.load("faces")
     images = faces[list(FACES)]
+    people, nets = torch.arange(len(images)), lenets(1, 25, classes=10)
     leaks = [
-        client.share_weights(
-            models.lenet(1, 25, classes=10, seed=i), images[i : i + 1], torch.tensor([i]), lr=lr
-        )
+        leak
         for lr in TINY_RATES
-        for i in range(len(images))
+        for leak in messages(client.share_weights, nets, images, people, lr=lr)
     ]
     return images, stack(leaks)
 
@@ -58,13 +58,18 @@ def by_norm(norm: str) -> attacks.Reconstruction:
 
 
 def norm_and_rate(norm: str = "mean of the norms", lr: float = 1e-3) -> Picture:
-    """Three faces out of weights after one step at this learning rate, by DLM+ with this norm."""
+    """Three faces out of weights after one step at this learning rate, by DLM+ with this norm.
+
+    data["still"] is the share of the weights that the step leaves as they were.
+    """
     images, leaks = sent_at_tiny_rates()
     first = TINY_RATES.index(lr) * len(images)
     mine = slice(first, first + len(images))
-    still = torch.cat([d[mine].flatten() for d in leaks.direction.values()]) == 0
+    moved = torch.cat([d[mine].flatten() for d in leaks.direction.values()]) != 0
+    still = 1 - float(moved.float().mean())
     return plots.images(
         {"private": images, "rebuilt": by_norm(norm).images[mine]},
-        caption=f"Norm: {norm}. Learning rate {lr:g}, at which {still.float().mean():.0%} of the "
-        f"weights stay as they were. {NORM_STEPS} evaluations.",
+        caption=f"Norm: {norm}. Learning rate {lr:g}, at which {still:.0%} of the weights stay as "
+        f"they were. {NORM_STEPS} evaluations.",
+        data={"still": still},
     )

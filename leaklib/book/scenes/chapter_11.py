@@ -61,15 +61,22 @@ def _one(lr: float, k: int) -> Leak:
 
 
 def local_steps(steps: int = 4, lr: float = 0.01) -> Picture:
-    """A cup of coffee out of weights after so many steps at this rate, by three attacks."""
+    """A cup of coffee out of weights after so many steps at this rate, by three attacks.
+
+    The data are "turned", the angle in degrees between the update and the first gradient, and the
+    surrogate's "alpha".
+    """
     r, k = LOCAL_RATES.index(lr), LOCAL_STEPS.index(steps)
     model, x, y = coffee()
     first = client.share_gradient(model, x, y).direction
     # 1 - cos = 2 sin^2(angle / 2)
-    turned = 2 * (distances.cosine(_one(lr, k).direction, first) / 2).sqrt().asin().rad2deg()
+    apart = distances.cosine(_one(lr, k).direction, first)
+    turned = 2 * (apart / 2).sqrt().asin().rad2deg().item()
+    alpha = middles()[r, k].item()
     return plots.row(
         {"private": x} | {name: after_steps(name)[r, k][None] for name in LOCAL_ATTACKS},
         caption=f"{steps} {'step' if steps == 1 else 'steps'} at learning rate {lr:g} have turned "
-        f"the update by {turned:.1f}°. The surrogate looks at {float(middles()[r, k]):.2f} of the "
-        f"way. {EVALUATIONS} evaluations each.",
+        f"the update by {turned:.1f}°. The surrogate looks at {alpha:.2f} of the way. "
+        f"{EVALUATIONS} evaluations each.",
+        data={"turned": turned, "alpha": alpha},
     )

@@ -12,7 +12,7 @@ from ... import adaptive, attacks, client, data, defenses, metrics, models
 from ...leak import Leak, stack
 from .. import plots
 from ..plots import Picture
-from ._shared import photographs
+from ._shared import lenets, messages, photographs, scored
 
 ATTACKED = ("astronaut", "rocket", "temple")
 PRUNED_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -25,15 +25,12 @@ def _rebuilt(sent: Sequence[Callable], defend: Callable[..., Tensor] | None) -> 
     """The photographs' leaks under each defence, and what iDLG sees (len(sent), 3, 3, 32, 32)."""
     images, labels = photographs(ATTACKED)
     leaks = stack(
-        [
-            client.share_gradient(
-                models.lenet(classes=8, seed=i), images[i : i + 1], labels[i : i + 1],
-                defense=defense,
-            )
-            for defense in sent
-            for i in range(len(images))
-        ]
-    )  # fmt: skip
+        leak
+        for defense in sent
+        for leak in messages(
+            client.share_gradient, lenets(3, 32, classes=8), images, labels, defense=defense
+        )
+    )
     out = attacks.idlg(
         models.lenet(classes=8), leaks, (1, 3, 32, 32), defend=defend, steps=PHOTO_STEPS
     )
@@ -64,29 +61,40 @@ def likeness(images: Tensor) -> float:
 
 
 def pruned_photos(pruned_share: float = 0.9) -> Picture:
-    """Three photographs by iDLG from pruned gradients, without and with a look at the zeros."""
+    """Three photographs by iDLG from pruned gradients, without and with a look at the zeros.
+
+    The data are "sent", the number of entries, and "ssim" {attacker: median}.
+    """
     kept, seen = pruned()
     at = PRUNED_SHARES.index(pruned_share)
+    sent = int(kept[at])
     return _both(
-        f"{pruned_share:g} of each tensor dropped: {int(kept[at]):,} entries for 3,072 pixels.",
+        f"{pruned_share:g} of each tensor dropped: {sent:,} entries for 3,072 pixels.",
         {attacker: images[at] for attacker, images in seen.items()},
+        sent=sent,
     )
 
 
 def quantized_photos(bits: int = 4) -> Picture:
-    """Three photographs by iDLG from rounded gradients, without and with the cells in mind."""
+    """Three photographs by iDLG from rounded gradients, without and with the cells in mind.
+
+    The data are "levels", how many each tensor has, and "ssim" {attacker: median}.
+    """
+    levels = 2**bits - 1
     return _both(
-        f"{bits} bits an entry, {2**bits - 1} levels for each tensor.",
+        f"{bits} bits an entry, {levels} levels for each tensor.",
         {attacker: images[BITS.index(bits)] for attacker, images in quantized().items()},
+        levels=levels,
     )
 
 
-def _both(told: str, seen: dict[str, Tensor]) -> Picture:
-    scores = ", ".join(f"{attacker} {likeness(images):.2f}" for attacker, images in seen.items())
+def _both(caption: str, seen: dict[str, Tensor], **data: int) -> Picture:
+    ssim = {attacker: likeness(images) for attacker, images in seen.items()}
     return plots.images(
         {"private": photographs(ATTACKED)[0], **seen},
         titles=ATTACKED,
-        caption=f"{told} Median SSIM: {scores}. At most {PHOTO_STEPS} evaluations.",
+        caption=f"{caption} Median SSIM: {scored(ssim)}. At most {PHOTO_STEPS} evaluations.",
+        data={"ssim": ssim, **data},
     )
 
 
@@ -98,16 +106,11 @@ def counted() -> tuple[Tensor, Tensor, Tensor]:
     """
     digits, labels = data.load("digits", 3, size=12)
     digits = digits.double()
-    names = range(len(digits))
-    nets = [models.lenet(1, 12, seed=i).double() for i in names]
+    nets = [net.double() for net in lenets(1, 12)]
     leaks = stack(
-        [
-            client.share_gradient(
-                nets[i], digits[i : i + 1], labels[i : i + 1], defense=defenses.prune(p)
-            )
-            for p in DIGIT_SHARES
-            for i in names
-        ]
+        leak
+        for p in DIGIT_SHARES
+        for leak in messages(client.share_gradient, nets, digits, labels, defense=defenses.prune(p))
     )
     out = attacks.idlg(nets[0], leaks, (1, 1, 12, 12), defend=adaptive.entries_sent, steps=250)
     truth = digits.repeat(len(DIGIT_SHARES), 1, 1, 1)
@@ -115,8 +118,8 @@ def counted() -> tuple[Tensor, Tensor, Tensor]:
     sent = torch.cat([d.flatten(1) for d in leaks.direction.values()], 1) != 0
     sent = sent.reshape(*db.shape, -1)
     ranks = torch.zeros(db.shape, dtype=torch.int64)
-    for i in names:
-        J = slopes(nets[i], digits[i : i + 1], labels[i : i + 1])
+    for i, net in enumerate(nets):
+        J = slopes(net, digits[i : i + 1], labels[i : i + 1])
         for row, mask in enumerate(sent[:, i]):
             ranks[row, i] = torch.linalg.matrix_rank(J[mask], rtol=1e-6)
     return sent.sum(-1), ranks, db

@@ -7,21 +7,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ... import (
-    adaptive,
-    attacks,
-    client,
-    data,
-    defenses,
-    distances,
-    metrics,
-    models,
-    priors,
-)
+from ... import adaptive, attacks, client, data, defenses, distances, metrics, models, priors
 from ...leak import Leak, join, stack
 from .. import plots
 from ..plots import Picture
-from ._shared import Tried
+from ._shared import Tried, lenets, messages, scored
 
 MASKED_FACES = (25, 31, 50)  # of a hundred
 MASKS = (1e-2, 3e-2, 5e-2, 0.1, 0.5, 0.9, 0.95, 0.98, 0.99)
@@ -52,25 +42,19 @@ def obfuscated(name: str) -> tuple[Tensor, list[Leak]]:
     faces, _ = data.load("faces")
     images = faces[list(MASKED_FACES)]
     make, strengths, _ = OBFUSCATIONS[name]
-    sent = [
-        [
-            client.share_gradient(
-                models.lenet(1, 25, seed=i), images[i : i + 1], torch.tensor([i]),
-                defense=make(strength), seed=i,
-            )
-            for i in range(len(images))
-        ]
+    people, nets = torch.arange(len(images)), lenets(1, 25)
+    return images, [
+        stack(messages(client.share_gradient, nets, images, people, defense=make(strength)))
         for strength in strengths
-    ]  # fmt: skip
-    return images, [stack(leaks) for leaks in sent]
+    ]
 
 
 @cache
 def rebuilt_from(name: str) -> dict[str, Tensor]:
     """What two attackers make of it: {attacker: (strengths, 3, 1, 25, 25)}.
 
-    Both are told the labels, so that they differ in what they know of the defence, and in nothing
-    else.  Strengths against which the same knowledge helps share one batch.
+    Both are told the labels, so that they differ only in what they know of the defence.  Strengths
+    against which the same knowledge helps share one batch.
     """
     images, leaks = obfuscated(name)
     _, strengths, knowing = OBFUSCATIONS[name]
@@ -97,18 +81,21 @@ def ssim_behind(name: str) -> dict[str, Tensor]:
 
 
 def masked_faces(p: float = 0.5) -> Picture:
-    """Three faces behind a random mask, as two attackers rebuild them."""
+    """Three faces behind a random mask, as two attackers rebuild them.
+
+    The data are "sent", the numbers that arrive, and "per_pixel" of them, means over the faces, and
+    "ssim" {attacker: median}.
+    """
     images, leaks = obfuscated("masking, p")
     i = MASKS.index(p)
-    kept = sum(int((d != 0).sum()) for d in leaks[i].direction.values()) / len(images)
-    told = ", ".join(
-        f"{attacker} {float(scores[i].median()):z.2f}"
-        for attacker, scores in ssim_behind("masking, p").items()
-    )
+    sent = sum(int((d != 0).sum()) for d in leaks[i].direction.values()) / len(images)
+    per_pixel = sent / images[0].numel()
+    ssim = {who: float(scores[i].median()) for who, scores in ssim_behind("masking, p").items()}
     return plots.images(
         {"private": images, **{a: found[i] for a, found in rebuilt_from("masking, p").items()}},
-        caption=f"Masked: {p:g} of the entries. Sent: {kept:,.0f} numbers, "
-        f"{kept / images[0].numel():.1f} for each pixel. Median SSIM: {told}.",
+        caption=f"Masked: {p:g} of the entries. Sent: {sent:,.0f} numbers, {per_pixel:.1f} for "
+        f"each pixel. Median SSIM: {scored(ssim)}.",
+        data={"sent": sent, "per_pixel": per_pixel, "ssim": ssim},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ from ... import adaptive, attacks, client, defenses, distances, metrics, models,
 from ...leak import Leak, join, stack
 from .. import plots, results
 from ..plots import COLORS, STYLE, Picture
-from ._shared import Tried, photographs
+from ._shared import RECOVERED_BELOW, Tried, lenets, messages, photographs, scored
 from .paper_vs_here import SETS
 
 TRIED_PHOTOS = ("cat", "coffee", "flower")
@@ -20,7 +20,6 @@ STRENGTHS = ("weak", "middle", "strong")
 TRIED_STEPS = 80
 ATTACKERS = ("naive", "adaptive")
 FAILS = 0.3  # an attacker fails where the mean SSIM is below
-RECOVERED_BELOW = 1e-3  # of the mean squared error
 TWO_SCORES = {"SSIM": "mean SSIM", "recovered": f"share with MSE < {RECOVERED_BELOW:g}"}
 SHOWN_LOCKS = ("published lock", "published lock, wide maps", "sigmoid lock")
 
@@ -67,38 +66,32 @@ def tried_photos() -> tuple[Tensor, Tensor]:
 
 
 @cache
-def tried_messages(defence: str, strength: str) -> Leak:
+def tried_messages(name: str, strength: str) -> Leak:
     """What the three photographs' clients send with one of the `TRIED`, stacked."""
-    x, y = tried_photos()
-    make, values, _ = TRIED[defence]
+    make, values, _ = TRIED[name]
     defense = make(values[STRENGTHS.index(strength)])
-    weights = isinstance(defense, client.OnWeights)
-    share = client.share_weights if weights else client.share_gradient
-    return stack(
-        share(
-            models.lenet(classes=8, seed=i), x[i : i + 1], y[i : i + 1], defense=defense, seed=i,
-            **(dict(lr=0.1) if weights else {}),
-        )
-        for i in range(len(x))
-    )  # fmt: skip
+    share = client.share_gradient
+    if isinstance(defense, client.OnWeights):
+        share = partial(client.share_weights, lr=0.1)
+    return stack(messages(share, lenets(3, 32, classes=8), *tried_photos(), defense=defense))
 
 
 @cache
 def outcomes(attacker: str) -> dict[tuple[str, str], Tensor]:
-    """What one of the `ATTACKERS` finds: {(defence, strength): (3, 3, 32, 32)}.
+    """What one of the `ATTACKERS` finds: {(name, strength): (3, 3, 32, 32)}.
 
-    Messages against which the same is known share one batch.
+    Messages against which the same knowledge helps share one batch.
     """
     batches: list[tuple[dict, str, list[tuple[str, str]]]] = []
-    for defence, (_, values, knowing) in TRIED.items():
+    for name, (_, values, knowing) in TRIED.items():
         for strength, value in zip(STRENGTHS, values, strict=True):
             settings = knowing(value) if attacker == "adaptive" else {}
-            kind = tried_messages(defence, strength).kind
+            kind = tried_messages(name, strength).kind
             same = [b[2] for b in batches if b[0] == settings and b[1] == kind]
             if same:
-                same[0].append((defence, strength))
+                same[0].append((name, strength))
             else:
-                batches.append((settings, kind, [(defence, strength)]))
+                batches.append((settings, kind, [(name, strength)]))
     found = {}
     for settings, kind, cases in batches:
         seen = _known if attacker == "adaptive" else tried_messages
@@ -108,27 +101,30 @@ def outcomes(attacker: str) -> dict[tuple[str, str], Tensor]:
     return found
 
 
-def likeness_of(attacker: str, defence: str, strength: str) -> Tensor:
+def likeness_of(attacker: str, name: str, strength: str) -> Tensor:
     """The SSIM of the three photographs that an attacker has rebuilt, (3,)."""
-    return metrics.ssim(outcomes(attacker)[defence, strength], tried_photos()[0])
+    return metrics.ssim(outcomes(attacker)[name, strength], tried_photos()[0])
 
 
-def two_attackers(defence: str = "masking, p", strength: str = "middle") -> Picture:
-    """Three photographs behind a defence, as the naive and the adaptive attacker see them."""
-    rows = {attacker: outcomes(attacker)[defence, strength] for attacker in ATTACKERS}
-    scores = ", ".join(
-        f"{a} {float(likeness_of(a, defence, strength).mean()):z.2f}" for a in ATTACKERS
-    )
-    value = TRIED[defence].strengths[STRENGTHS.index(strength)]
+def two_attackers(defense: str = "masking, p", strength: str = "middle") -> Picture:
+    """Three photographs behind a defence, as the naive and the adaptive attacker see them.
+
+    The data are "strength", the number, and "ssim" {attacker: mean}.
+    """
+    rows = {attacker: outcomes(attacker)[defense, strength] for attacker in ATTACKERS}
+    ssim = {a: float(likeness_of(a, defense, strength).mean()) for a in ATTACKERS}
+    value = TRIED[defense].strengths[STRENGTHS.index(strength)]
     return plots.images(
         {"private": tried_photos()[0], **rows},
-        caption=f"{defence} = {value:g}. Mean SSIM: {scores}. {TRIED_STEPS} evaluations each.",
+        caption=f"{defense} = {value:g}. Mean SSIM: {scored(ssim)}. "
+        f"{TRIED_STEPS} evaluations each.",
+        data={"strength": value, "ssim": ssim},
     )
 
 
-def _known(defence: str, strength: str) -> Leak:
-    leak = tried_messages(defence, strength)
-    return adaptive.without_zeros(leak) if defence.startswith("sparse weights") else leak
+def _known(name: str, strength: str) -> Leak:
+    leak = tried_messages(name, strength)
+    return adaptive.without_zeros(leak) if name.startswith("sparse weights") else leak
 
 
 def _attacked(leaks: Leak, kind: str, settings: dict) -> Tensor:
@@ -161,9 +157,9 @@ def families() -> dict[str, list[str]]:
 
 
 def thresholds(images: str) -> dict[str, dict[str, str | None]]:
-    """The weakest arm of each family at which an attacker fails, and None where none does.
+    """The weakest arm of each family at which an attacker fails: {family: {attacker: arm}}.
 
-    {family: {attacker: arm}}; it fails where the mean SSIM is below `FAILS`.
+    It fails where the mean SSIM is below `FAILS`; None where no arm is strong enough.
     """
     arms = results.finished(results.load("defenses"))[images]
 
@@ -178,14 +174,14 @@ def thresholds(images: str) -> dict[str, dict[str, str | None]]:
 
 
 def accuracy_with(images: str, arm: str) -> str:
-    """The mean accuracy after training with a defence, and from where to where its seeds go."""
+    """The mean accuracy after training with a defence, and the range of its seeds."""
     scores = results.finished(results.load("defenses"))[f"{images} trained"][arm]["accuracy"]
     if None in scores:
         return "–"
     return f"{sum(scores) / len(scores):.0%} ({min(scores):.0%} to {max(scores):.0%})"
 
 
-def every_defence(images: str) -> results.Table:
+def every_defense(images: str) -> results.Table:
     """Every defence of the saved experiments, by what two attackers see and what it costs."""
     rows = [
         [arm, *_row(columns, ATTACKERS), accuracy_with(images, arm).split(" ")[0]]
@@ -213,18 +209,19 @@ def every_defence(images: str) -> results.Table:
 def both_attackers(images: str = "mnist", score: str = "SSIM") -> Picture:
     """What the naive and the adaptive attacker make of every arm of the saved experiment.
 
-    score: "SSIM", its mean, or "recovered", the share with a small mean squared error.
+    score: "SSIM", its mean, or "recovered", the share with a small mean squared error.  The data
+    are {attacker: {arm: (score, low, high)}}.
     """
     arms = results.finished(results.load("defenses"))[images]
-    by_attacker = {who: [_scored(c, who, score) for c in arms.values()] for who in ATTACKERS}
+    scores = {w: {arm: _scored(c, w, score) for arm, c in arms.items()} for w in ATTACKERS}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 0.2 * len(arms) + 0.8))
         axis = figure.subplots()
         rows = range(len(arms))
-        ends = [[s[0] for s in by_attacker[who]] for who in ATTACKERS]
+        ends = [[middle for middle, *_ in scores[who].values()] for who in ATTACKERS]
         axis.hlines(rows, *ends, color="#999999", linewidth=1.2)
         for who, color, marker, off in zip(ATTACKERS, COLORS, "os", (-0.12, 0.12), strict=False):
-            middle, low, high = zip(*by_attacker[who], strict=True)
+            middle, low, high = zip(*scores[who].values(), strict=True)
             y = [row + off for row in rows]
             axis.hlines(y, low, high, color=color, linewidth=1)
             axis.plot(middle, y, marker, color=color, markersize=4.5, label=who)
@@ -232,15 +229,15 @@ def both_attackers(images: str = "mnist", score: str = "SSIM") -> Picture:
         axis.set(xlabel=TWO_SCORES[score], ylim=(len(arms) - 0.4, -0.6), xlim=(-0.15, 1.05))
         figure.legend(*axis.get_legend_handles_labels(), loc="upper center", ncols=2)
         figure.subplots_adjust(top=0.95)
-    told = "; ".join(
-        f"{arm}: {', '.join(f'{by_attacker[who][i][0]:z.2f}' for who in ATTACKERS)}"
-        for i, arm in enumerate(arms)
+    summary = "; ".join(
+        f"{arm}: {', '.join(f'{scores[who][arm][0]:z.2f}' for who in ATTACKERS)}" for arm in arms
     )
     return Picture(
         figure,
         caption=f"{SETS[images]}: {TWO_SCORES[score]}, with 95 % intervals, of the naive attacker "
         "and of the one who knows the defence.",
-        alt=f"{TWO_SCORES[score]} of {' and '.join(ATTACKERS)} on {SETS[images]}. {told}.",
+        alt=f"{TWO_SCORES[score]} of {' and '.join(ATTACKERS)} on {SETS[images]}. {summary}.",
+        data=scores,
     )
 
 

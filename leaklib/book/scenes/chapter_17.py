@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from .. import results
@@ -68,7 +70,7 @@ def trade_offs(
 ) -> dict[str, Point]:
     """{defence: (accuracy, leakage)} out of the saved experiment, accuracy a mean over seeds.
 
-    attacker: one of `JUDGES`, the stronger being for each defence the one who scores more;
+    attacker: one of `JUDGES`; the stronger is, for each defence, the one who scores more.
     score: one of `LEAKAGES`, of the SSIM of each image.
     """
     asked = ATTACKERS if attacker == "the stronger" else (attacker,)
@@ -94,7 +96,10 @@ def front(points: Mapping[str, Point]) -> list[str]:
 
 
 def pareto(attacker: str = "naive", data_set: str = "MNIST", score: str = "mean SSIM") -> Picture:
-    """All defences by accuracy and leakage, as one attacker judges them, and their front."""
+    """All defences by accuracy and leakage, as one attacker judges them, and their front.
+
+    The data are "points" {defence: `Point`} and "front", the names on it.
+    """
     points, columns = trade_offs(data_set, attacker, score), _columns(data_set)
     best = front(points)
     with matplotlib.rc_context(STYLE):
@@ -120,10 +125,10 @@ def pareto(attacker: str = "naive", data_set: str = "MNIST", score: str = "mean 
             title=f"{data_set}, judged by {_who(attacker)}",
             ylim=(min(-0.05, min(p.leakage for p in points.values()) - 0.03), 1.05),
         )
-        axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
         _named(axis, {name: points[name] for name in best})
         figure.legend(loc="upper center", ncols=4, bbox_to_anchor=(0.5, 0.01), fontsize=9)
-    told = "; ".join(
+    summary = "; ".join(
         f"{n}, accuracy {points[n].accuracy:.0%}, leakage {points[n].leakage:z.2f}" for n in best
     )
     return Picture(
@@ -131,12 +136,16 @@ def pareto(attacker: str = "naive", data_set: str = "MNIST", score: str = "mean 
         caption=f"{data_set} as {_who(attacker)} judges it: {len(best)} of {len(points)} "
         "defences are on the front. Bars are the range of the seeds.",
         alt=f"Accuracy against leakage ({score}), judged by {_who(attacker)}, {data_set}. "
-        f"On the front: {told}.",
+        f"On the front: {summary}.",
+        data={"points": points, "front": best},
     )
 
 
 def two_judges(data_set: str, names: Iterable[str]) -> Picture:
-    """Some defences, a line each: the mean SSIM that the naive and the adaptive attacker reach."""
+    """Some defences, a line each: the mean SSIM that the naive and the adaptive attacker reach.
+
+    The data are {attacker: {defence: `Point`}}, the most leakage to the naive attacker first.
+    """
     judged = {attacker: trade_offs(data_set, attacker) for attacker in ATTACKERS}
     names = sorted(names, key=lambda name: -judged["naive"][name].leakage)
     rows = np.arange(len(names))
@@ -159,19 +168,23 @@ def two_judges(data_set: str, names: Iterable[str]) -> Picture:
         axis.set(xlabel="leakage: mean SSIM", xlim=(min(-0.05, *found["adaptive"]) - 0.02, 1.05))
         axis.invert_yaxis()
         axis.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, 1))
-    told = "; ".join(
+    summary = "; ".join(
         f"{name} {n:z.2f} and {a:z.2f}" for name, n, a in zip(names, *found.values(), strict=True)
     )
     return Picture(
         figure,
         caption=f"{data_set}: what the two attackers make of the same messages. In brackets the "
         "accuracy after training with the defence.",
-        alt=f"Mean SSIM of the naive and of the adaptive attacker: {told}.",
+        alt=f"Mean SSIM of the naive and of the adaptive attacker: {summary}.",
+        data={who: {name: points[name] for name in names} for who, points in judged.items()},
     )
 
 
 def where_integers_lie(uploads: Mapping[str, Iterable[Tensor]], ranges: int = 15) -> Picture:
-    """The share of 64-bit integers in each of so many equal parts of all that there are."""
+    """The share of 64-bit integers in each of so many equal parts of all that there are.
+
+    uploads {name: tensors of integers}.  The data are the shares {name: (ranges,)}.
+    """
     edges = np.linspace(-(2.0**63), 2.0**63, ranges + 1)
     shares = {}
     for name, tensors in uploads.items():
@@ -184,13 +197,14 @@ def where_integers_lie(uploads: Mapping[str, Iterable[Tensor]], ranges: int = 15
         for (name, share), hatch in zip(shares.items(), ("", "//"), strict=False):
             axis.bar(middle, share, width=1.7 / ranges, alpha=0.75, hatch=hatch, label=name)
         axis.set(xlabel="the integer, in units of $2^{63}$", ylabel="share of the entries")
-        axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
         axis.legend()
-    told = "; ".join(f"{n} at most {s.max():.0%} in one part" for n, s in shares.items())
+    summary = "; ".join(f"{n} at most {s.max():.0%} in one part" for n, s in shares.items())
     return Picture(
         figure,
         caption=f"Where the integers lie, in {ranges} equal parts of all 64-bit integers.",
-        alt=f"Bars: {told}.",
+        alt=f"Bars: {summary}.",
+        data=shares,
     )
 
 
@@ -203,8 +217,8 @@ def _who(attacker: str) -> str:
     return f"{attacker} of the two" if attacker == "the stronger" else f"the {attacker} attacker"
 
 
-def _named(axis: matplotlib.axes.Axes, best: Mapping[str, Point]) -> None:
-    """Names in a column at the right, as high as their points or, where these are close, below."""
+def _named(axis: Axes, best: Mapping[str, Point]) -> None:
+    """Names in a column at the right, at the height of their points, or below where these crowd."""
     low, high = axis.get_ylim()
     heights, last = [], 1 + GAP
     for point in best.values():

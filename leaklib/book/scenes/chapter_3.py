@@ -13,7 +13,10 @@ NETWORKS = ("sigmoid, DLG's weights", "untrained", "one epoch", "ten epochs")
 
 
 def bias_gradient(batch_size: int = 4, smoothing: float = 0.0) -> Picture:
-    """The last layer's bias gradient of a batch of digits, with smoothed labels."""
+    """The last layer's bias gradient of a batch of digits, with smoothed labels.
+
+    The data are "present", the digits of the batch, and "negative", the classes that point down.
+    """
     images, numbers = data.load("digits", 16, seed=4)
     images, numbers = images[:batch_size], numbers[:batch_size]
     soft = torch.nn.functional.one_hot(numbers, 10) * (1 - smoothing) + smoothing / 10
@@ -29,13 +32,15 @@ def bias_gradient(batch_size: int = 4, smoothing: float = 0.0) -> Picture:
         highlight=str(int(db.argmin())),
         caption=f"Digits in the batch: {listed(present)}. Negative entries: {listed(negative)}. "
         "The smallest entry is hatched.",
+        data={"present": present, "negative": negative},
     )
 
 
 def batch_rules(network: str = "untrained", classes: str = "all") -> Picture:
     """The saved experiment `batch_labels`, on MNIST: the share of labels each rule has right.
 
-    network: one of `NETWORKS`; classes: "all" ten are in the batch, or "three" of them.
+    network: one of `NETWORKS`; classes: "all" ten are in the batch, or "three" of them.  The data
+    tell the network's test "accuracy" too.
     """
     result = results.load("batch_labels")
     arms = {
@@ -53,6 +58,7 @@ def batch_rules(network: str = "untrained", classes: str = "all") -> Picture:
         ylim=(0, 1.05),
         caption=f"A LeNet, {network} (test accuracy {accuracy:.0%}); batches of MNIST digits drawn "
         f"from {classes} classes, {result['settings']['images']} of each size.",
+        data={"accuracy": accuracy},
     )
 
 

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from ... import attacks, client, data, defenses, models, solvers
 from ...leak import Leak, stack
-from .. import plots
 from ..plots import Picture
-from ._shared import DIGIT, defended, recovered
+from ._shared import DIGIT, defended, messages, rebuilt
 
 PRUNED = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 STEPS = 250
@@ -18,23 +17,19 @@ STEPS = 250
 
 def pruned_gradient(pruned: float = 0.5) -> Picture:
     """Three digits rebuilt by iDLG when the client sends only each tensor's largest entries."""
-    images, rebuilt = defended(attacks.idlg, defenses.prune, PRUNED)
-    mine = rebuilt[PRUNED.index(pruned)]
-    return plots.images(
-        {"private": images, "rebuilt": mine},
-        caption=f"{pruned:.0%} of the entries set to zero, of which the attacker knows nothing: "
-        f"{recovered(mine, images)}.",
+    images, found = defended(attacks.idlg, defenses.prune, PRUNED)
+    return rebuilt(
+        images,
+        found[PRUNED.index(pruned)],
+        caption=f"{pruned:.0%} of the entries set to zero, of which the attacker knows nothing",
     )
 
 
 def idlg_start(start: str = "normal", solver: str = "published") -> Picture:
     """The digits of `arm`, rebuilt by iDLG from this start with this solver."""
     images, _, out = arm("idlg", start, solver)
-    return plots.images(
-        {"private": images, "rebuilt": out.images},
-        caption=f"iDLG, {start} start, {solver} solver, at most {STEPS} evaluations: "
-        f"{recovered(out.images, images[:, None])}.",
-    )
+    caption = f"iDLG, {start} start, {solver} solver, at most {STEPS} evaluations"
+    return rebuilt(images, out.images, caption)
 
 
 @cache
@@ -55,11 +50,5 @@ def arm(attack: str, start: str, solver: str) -> tuple[Tensor, Tensor, attacks.R
 def digit_leaks() -> Leak:
     """The gradients behind `arm`: ten digits, each on a network of its own."""
     images, numbers = data.load("digits", 10, seed=2)
-    return stack(
-        [
-            client.share_gradient(
-                models.lenet(1, 28, seed=i), images[i : i + 1], numbers[i : i + 1]
-            )
-            for i in range(len(images))
-        ]
-    )
+    nets = [models.lenet(1, 28, seed=i) for i in range(len(images))]
+    return stack(messages(client.share_gradient, nets, images, numbers))

@@ -15,6 +15,7 @@ from ... import attacks, client, data, distances, federated, models, solvers
 from ...leak import Leak, stack
 from .. import plots, results
 from ..plots import COLORS, STYLE, Picture
+from ._shared import messages
 
 ROUNDS = (0, 10, 20, 40)
 WHOLE = len(data.PICTURES)  # the set begins with the whole pictures; the others are tiles of them
@@ -62,9 +63,9 @@ def victims() -> tuple[Tensor, Tensor, Leak]:
     """
     images, numbers = (part[list(TILES)] for part in data.load("photos"))
     leaks = [
-        client.share_gradient(model, images[i : i + 1], numbers[i : i + 1])
+        leak
         for _, model, _ in checkpoints()
-        for i in range(len(images))
+        for leak in messages(client.share_gradient, [model] * 3, images, numbers)
     ]
     return images, numbers, stack(leaks)
 
@@ -77,7 +78,10 @@ def attacked(name: str) -> attacks.Reconstruction:
 
 
 def training(rounds: int = 40) -> Picture:
-    """Three photographs out of gradients of a network that has been trained for so many rounds."""
+    """Three photographs out of gradients of a network that has been trained for so many rounds.
+
+    data["accuracy"] is how often the network is right on the images it learns from.
+    """
     images, _, _ = victims()
     now = ROUNDS.index(rounds)
     mine = slice(now * len(images), (now + 1) * len(images))
@@ -86,11 +90,15 @@ def training(rounds: int = 40) -> Picture:
         {"private": images} | {name: attacked(name).images[mine] for name in ATTACKS},
         caption=f"After {rounds} rounds the network is right on {accuracy:.0%} of its own images. "
         f"Each attack has {STEPS} evaluations.",
+        data={"accuracy": accuracy},
     )
 
 
 def deeper(network: str = "ResNet-18", state: str = "trained") -> Picture:
-    """The saved experiment `deeper`: how near each attack came to each image, through a network."""
+    """The saved experiment `deeper`: how near each attack came to each image, through a network.
+
+    The data are "psnr" {attack: numbers} and "means" {attack: `results.Mean`}.
+    """
     arms = results.finished(results.load("deeper"))[f"{network}, {state}"]
     scores = {name: decibels(arm) for name, arm in arms.items()}
     means = {name: results.mean(db) for name, db in scores.items()}
@@ -106,14 +114,16 @@ def deeper(network: str = "ResNet-18", state: str = "trained") -> Picture:
         axis.set_xticks(range(len(scores)), [name.replace(" ", "\n", 1) for name in scores])
         axis.set(ylabel="PSNR in dB", ylim=(0, 75))
     n = next(iter(means.values())).n
-    told = ", ".join(f"{name} {m.mean:.1f} dB ({m.low:.1f} to {m.high:.1f})"
-                     for name, m in means.items())  # fmt: skip
+    intervals = ", ".join(
+        f"{name} {m.mean:.1f} dB ({m.low:.1f} to {m.high:.1f})" for name, m in means.items()
+    )
     return Picture(
         figure,
         caption=f"{network}, {state}: {n} images of CIFAR-10 out of their gradients. A dot is an "
         "image, a bar the mean of an attack. The mean image is the control: nobody attacked.",
         alt=f"PSNR of {n} images by attack, through {network}, {state}. Means with 95 % "
-        f"intervals: {told}.",
+        f"intervals: {intervals}.",
+        data={"psnr": scores, "means": means},
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from ... import attacks, client, data, labels, metrics, models
 from .. import plots, results
 from ..plots import Picture
+from ._shared import RECOVERED_BELOW
 from .paper_vs_here import SETS
 
 MINI_BATCHES = (1, 2, 4, 8)
@@ -52,19 +53,20 @@ def blended_sets() -> tuple[str, ...]:
 def blending(solver: str = "published", images_of: str = "MNIST") -> Picture:
     """The saved experiment `dlg_fb`: what an image costs iDLG from each start.
 
-    solver: "published" or "safeguarded"; images_of: one of `blended_sets()`.
+    solver: "published" or "safeguarded"; images_of: one of `blended_sets()`.  The data tell the
+    share "recovered" {start: share} too.
     """
     name = next(key for key, title in SETS.items() if title == images_of)
     held = results.finished(results.load("dlg_fb"))[name]
     arms = {start: held[f"iDLG, {start}, {solver}"] for start in BLEND_STARTS}
-    costs = {start: torch.tensor(arm["evaluations"]).double() for start, arm in arms.items()}
-    recovered = {start: results.recovered(arm, 1e-3) for start, arm in arms.items()}
-    told = ", ".join(f"{start} {sum(r) / len(r):.0%}" for start, r in recovered.items())
+    recovered = {s: fmean(results.recovered(arm, RECOVERED_BELOW)) for s, arm in arms.items()}
+    by_start = ", ".join(f"{start} {share:.0%}" for start, share in recovered.items())
     return plots.bars(
-        {start: float(cost.mean()) for start, cost in costs.items()},
+        {start: fmean(arm["evaluations"]) for start, arm in arms.items()},
         xlabel="start",
         ylabel="evaluations an image",
         highlight="blend",
-        caption=f"iDLG on {len(costs['blend'])} images of {images_of}, {solver} solver; the blend "
-        f"is hatched. Recovered (MSE below 0.001): {told}.",
+        caption=f"iDLG on {len(arms['blend']['mse'])} images of {images_of}, {solver} solver; the "
+        f"blend is hatched. Recovered (MSE below {RECOVERED_BELOW:g}): {by_start}.",
+        data={"recovered": recovered},
     )

@@ -54,22 +54,30 @@ def best_k() -> attacks.Reconstruction:
 
 
 def first_k(k_0: float = 200.0, lr: float = 1e-2) -> Picture:
-    """The face out of weights after one step at this learning rate, by DLM from this k_0."""
+    """The face out of weights after one step at this learning rate, by DLM from this k_0.
+
+    The data are "k", where it ended, and "converged", each {column: value}; the column without a
+    k_0 has no k.
+    """
     _, x, _ = face()
     i = LEARNING_RATES.index(lr)
-    shown, told = {"private": x}, []
-    for name, out in (
-        ("label searched", dlm_from(k_0, "searched")),
-        ("label read", dlm_from(k_0, "read")),
-        ("label read, best k", best_k()),
-    ):
-        shown[name] = out.images[i]
-        ended = f"k ended at {out.unknowns['k'][i]:.4g}, " if "k" in out.unknowns else ""
-        told.append(f"{name}: {ended}{'converged' if out.converged[i] else 'not converged'}")
+    outs = {
+        "label searched": dlm_from(k_0, "searched"),
+        "label read": dlm_from(k_0, "read"),
+        "label read, best k": best_k(),
+    }
+    k = {n: float(out.unknowns["k"][i]) for n, out in outs.items() if "k" in out.unknowns}
+    converged = {name: bool(out.converged[i]) for name, out in outs.items()}
+    ends = "; ".join(
+        f"{name}: {f'k ended at {k[name]:.4g}, ' if name in k else ''}"
+        f"{'converged' if converged[name] else 'not converged'}"
+        for name in outs
+    )
     return plots.row(
-        shown,
-        caption=f"k from {k_0:g}, where 1/η is {1 / lr:g}, and {FEW_STEPS} evaluations. "
-        f"{'; '.join(told)}. The last one has no k to start from.",
+        {"private": x} | {name: out.images[i] for name, out in outs.items()},
+        caption=f"k from {k_0:g}, where 1/η is {1 / lr:g}, and {FEW_STEPS} evaluations. {ends}. "
+        "The last one has no k to start from.",
+        data={"k": k, "converged": converged},
     )
 
 
@@ -78,33 +86,33 @@ def endings(
 ) -> Picture:
     """Where runs of DLM ended: the loss against |k|, each run marked by the word for its end.
 
-    outs {k_0: Reconstruction of V runs}, words {k_0: V words}.
+    outs {k_0: Reconstruction of V runs}, words {k_0: V words}.  The data are {word: [(|k|, loss)]}.
     """
-    flat = [
-        (word, abs(float(k)), float(loss))
+    runs = [
+        (word, (abs(float(k)), float(loss)))
         for k_0, out in outs.items()
         for word, k, loss in zip(words[k_0], out.unknowns["k"], out.objective, strict=True)
     ]
-    kinds = list(dict.fromkeys(sorted(word for word, *_ in flat)))
+    kinds = sorted({word for word, _ in runs})
+    ends = {kind: [end for word, end in runs if word == kind] for kind in kinds}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.4))
         axis = figure.subplots()
-        for kind, marker, color in zip(kinds, MARKERS, COLORS, strict=False):
-            points = [(k, loss) for word, k, loss in flat if word == kind]
+        for (kind, points), marker, color in zip(ends.items(), MARKERS, COLORS, strict=False):
             axis.plot(*zip(*points), marker, color=color, label=kind, alpha=0.75)
         axis.axvline(1 / lr, color="#444444", linestyle="--", linewidth=1, label="1 / η")
         axis.set(xscale="log", yscale="log", xlabel="|k| at the end", ylabel="loss at the end")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    told = []
-    for kind in kinds:
-        mine = [(k, loss) for word, k, loss in flat if word == kind]
-        ks, losses = zip(*mine)
-        told.append(
-            f"{kind}: {len(mine)} runs, |k| from {min(ks):.2g} to {max(ks):.4g}, "
+    summary = []
+    for kind, points in ends.items():
+        ks, losses = zip(*points)
+        summary.append(
+            f"{kind}: {len(points)} runs, |k| from {min(ks):.2g} to {max(ks):.4g}, "
             f"loss from {min(losses):.1e} to {max(losses):.1e}"
         )
     return Picture(
         figure,
-        caption=f"Each point is one of {len(flat)} runs.",
-        alt=f"Loss against |k| at the end of {len(flat)} runs of DLM. {'; '.join(told)}.",
+        caption=f"Each point is one of {len(runs)} runs.",
+        alt=f"Loss against |k| at the end of {len(runs)} runs of DLM. {'; '.join(summary)}.",
+        data=ends,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+from statistics import median
 
 from .. import plots, results
 from ..plots import Picture
@@ -39,7 +39,7 @@ def starts_and_solvers(threshold: float = 1e-3) -> Picture:
 
 
 def learning_rates(network: str = "LeNet") -> Picture:
-    """The saved experiment `dlm`: images recovered against the learning rate that nobody tells."""
+    """The saved experiment `dlm`: images recovered against the learning rate, which is not told."""
     shown = (
         "DLG, leaklib",
         "DLM+, leaklib",
@@ -62,7 +62,7 @@ def learning_rates(network: str = "LeNet") -> Picture:
         ylabel="images with MSE < 0.001",
         join=True,
         caption=f"{network}: images recovered from weights after one step, by attack and learning "
-        "rate. DLG is given the true gradient, and is the most that there is to be had.",
+        "rate. DLG is given the true gradient: nobody can hope for more.",
     )
 
 
@@ -86,7 +86,7 @@ def steps_fade(optimizer: str = "sgd") -> Picture:
     n = len(next(iter(cases.values()))[arms[0]]["mse"])
     return plots.lines(
         [str(steps) for steps in cases],
-        {a: [statistics.median(decibels(c[a])) for c in cases.values()] for a in arms},
+        {a: [median(decibels(c[a])) for c in cases.values()] for a in arms},
         xlabel="local steps",
         ylabel="PSNR in dB",
         ylim=(5, 38),

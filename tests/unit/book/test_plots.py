@@ -91,6 +91,19 @@ def test_style_of_the_reader_does_not_matter():
     assert lines().png() == before
 
 
+def test_picture_carries_its_numbers_and_those_that_are_added(small_digits):
+    x = small_digits[0][:1]
+    more = {"recovered": 0.5}
+    for picture in (
+        plots.images({"private": x}, caption="", data=more),
+        plots.row({"private": x}, caption="", data=more),
+        lines(data=more),
+        plots.bars({"a": 1.0}, ylabel="y", caption="", data=more),
+    ):
+        assert picture.data["recovered"] == 0.5 and len(picture.data) > 1
+    assert plots.Picture(picture.figure, alt="", caption="").data == {}
+
+
 # --- images -------------------------------------------------------------------------------------
 
 
@@ -98,13 +111,14 @@ def test_images_say_their_scores(small_digits):
     x = small_digits[0][:3]
     noisy = (x + 0.1).clamp(0, 1)
     picture = plots.images({"private": x, "noisy": noisy, "same": x}, caption="", titles="abc")
-    median = float(metrics.psnr(noisy, x).median())
-    assert f"noisy {median:.1f} dB" in picture.alt
+    db = picture.data["psnr"]
+    assert list(db) == ["noisy", "same"] and torch.equal(db["noisy"], metrics.psnr(noisy, x))
+    assert f"noisy {float(db['noisy'].median()):.1f} dB" in picture.alt
     for word in ("3 rows of 3 images", "private", "noisy", "same", "a, b, c"):
         assert word in picture.alt
     labels = [axis.get_xlabel() for axis in picture.figure.axes]
     assert labels[:3] == ["", "", ""] and labels[6:] == ["> 100 dB"] * 3
-    assert labels[3] == f"{float(metrics.psnr(noisy[:1], x[:1])):.1f} dB"
+    assert labels[3:6] == [f"{float(value):.1f} dB" for value in db["noisy"]]
     assert drawn(picture).size[0] > 100
 
 
@@ -112,6 +126,10 @@ def test_images_without_scores(small_digits):
     x = small_digits[0][:2]
     picture = plots.images({"private": x, "other": 1 - x}, caption="", score=False)
     assert "dB" not in picture.alt and not any(a.get_xlabel() for a in picture.figure.axes)
+    assert picture.data["psnr"] == {}
+    assert plots.row({"private": x[:1], "other": 1 - x[:1]}, caption="", score=False).alt == (
+        "One image each: private, other."
+    )
 
 
 def test_images_of_an_attack_stand_below_the_private_ones(small_digits, out):
@@ -145,8 +163,9 @@ def test_row_says_the_score_of_each(others, small_digits):
     picture = plots.row(named, caption="")
     assert picture.alt.startswith("One image each: private")
     assert picture.alt.count(" dB") == others and drawn(picture).size[0] > 50
-    if others:
-        assert f"guess 0 {float(metrics.psnr(named['guess 0'], x)):.1f} dB" in picture.alt
+    db = {name: float(metrics.psnr(image, x)) for name, image in list(named.items())[1:]}
+    assert picture.data["psnr"] == db
+    assert all(f"{name} {value:.1f} dB" in picture.alt for name, value in db.items())
 
 
 def test_row_takes_single_images(small_digits):
@@ -167,12 +186,15 @@ def test_snapshots_say_how_near_each_is(victim, small_digits, out):
     assert f"best of {int(out.evaluations[victim])}: {last:.1f} dB" in picture.alt
     titles = [axis.get_title() for axis in picture.figure.axes]
     assert titles[:2] == ["1", "2"] and titles[-1] == "private"
+    assert list(picture.data["psnr"]) == titles[:-1]
+    assert picture.data["psnr"]["1"] == first and list(picture.data["psnr"].values())[-1] == last
     assert len(plots.snapshots(out, x, caption="", most=2).figure.axes) == 4
 
 
 def test_convergence_says_where_each_ends(out):
     picture = plots.convergence({"iDLG": out, "other": out}, caption="")
     for name in ("iDLG", "other"):
+        assert picture.data["objective"][name] is out.objective
         assert f"{name} ends at a median of {float(out.objective.median()):.1e}" in picture.alt
     (axis,) = picture.figure.axes
     assert axis.get_xlabel() == "evaluations" and axis.get_xscale() == axis.get_yscale() == "log"
@@ -190,6 +212,7 @@ def test_lines_say_where_they_begin_and_end():
         xscale="symlog", mark=(1, 3),
     )  # fmt: skip
     assert picture.alt == "PSNR against noise: a from 0.25 to 3; b from 1 to 2."
+    assert picture.data == {"x": [0, 1], "curves": {"a": [0.25, 3], "b": [1, 2]}}
     (axis,) = picture.figure.axes
     assert axis.get_legend() is not None and axis.get_xscale() == "symlog"
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("noise", "PSNR")
@@ -199,6 +222,7 @@ def test_lines_say_where_they_begin_and_end():
 def test_bars_say_every_value():
     picture = plots.bars({"0": -0.75, "1": 0.125}, ylabel="gradient", caption="", highlight="0")
     assert picture.alt == "Bars of gradient: 0: -0.75, 1: 0.125."
+    assert picture.data == {"values": {"0": -0.75, "1": 0.125}}
     (axis,) = picture.figure.axes
     assert [bar.get_height() for bar in axis.patches] == [-0.75, 0.125]
     assert axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()

@@ -177,7 +177,7 @@ def test_shares_have_wilsons_interval():
     one, none = results.shares({"one": [True, False, False], "none": torch.zeros(5).bool()})
     assert one == ("one", 1, 3, pytest.approx(1 / 3), *metrics.wilson(1, 3))
     assert none == ("none", 0, 5, 0, *metrics.wilson(0, 5))
-    assert results.shares({}) == []
+    assert results.shares({}) == [] and results.Share.of("one", 1, 3) == one
     with pytest.raises(ValueError, match="^count: got 0 of 0"):
         results.shares({"of nothing": []})
 
@@ -286,6 +286,7 @@ def test_figure_draws_each_share_with_its_interval(result):
     picture = results.figure(
         panels(result), xlabel="threshold", ylabel="recovered", caption="A caption."
     )
+    assert picture.data == panels(result)
     axes = picture.figure.axes
     assert [axis.get_title() for axis in axes] == ["digits", "others"]
     assert [tick.get_text() for tick in axes[0].get_xticklabels()] == ["0.001", "0.01"]
@@ -341,15 +342,18 @@ def test_starts_and_solvers_shows_the_saved_experiment(monkeypatch):
     saved = {"settings": {"images": 4, "arms": list(arms)}, "sets": {"faces": arms, "mnist": {}}}
     monkeypatch.setattr(results, "load", {"idlg": saved}.get)
     picture = scenes.starts_and_solvers(1e-3)
-    assert "faces: published: 0% at normal, 25% at uniform, 50% at half, 75% at zeros" in (
-        picture.alt
-    )
-    assert "faces: safeguarded: 25% at normal, 50% at uniform, 75% at half, 100% at zeros" in (
-        picture.alt
-    )
-    assert "MNIST" not in picture.alt, "it is not finished"
-    assert "MSE < 0.001" in picture.alt
-    assert "100%" not in scenes.starts_and_solvers(1e-4).alt
+    shown = {
+        panel: {solver: [s.share for s in rows] for solver, rows in series.items()}
+        for panel, series in picture.data.items()
+    }
+    assert shown == {
+        "faces": {"published": [0, 0.25, 0.5, 0.75], "safeguarded": [0.25, 0.5, 0.75, 1]}
+    }, "MNIST is not finished"
+    for start, share in zip(("normal", "uniform", "half", "zeros"), (0, 25, 50, 75), strict=True):
+        assert f"{share}% at {start}" in picture.alt
+    assert "MSE < 0.001" in picture.alt and "0.001" in picture.caption
+    none = scenes.starts_and_solvers(1e-4).data["faces"]
+    assert {s.count for rows in none.values() for s in rows} == {0}
 
 
 def test_mean_has_students_interval():

@@ -1,93 +1,114 @@
-"""The pictures that react: each shows what its sliders say, from a plain function."""
+"""The pictures that react: each shows what its sliders say, and carries the numbers it shows."""
 
-import re
 from itertools import pairwise
+from statistics import fmean, median
 
 import pytest
 import torch
 
-from leaklib import client, data, defenses, metrics, models, privacy
+from leaklib import client, data, defenses, metrics, models, privacy, random
 from leaklib.book import results, scenes
 from leaklib.book.plots import Picture
 from leaklib.book.scenes import chapter_7, chapter_13
 
 
-def _share(picture: Picture) -> int:
-    """The share in percent that a caption ends with."""
-    return int(picture.caption.split("%")[0].split()[-1])
+def told(picture: Picture, *texts: str) -> bool:
+    """Whether the caption holds these texts: what is read there is what the data say."""
+    return all(text in picture.caption for text in texts)
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-2, 1.0])
 def test_noise_hurts_one_row_before_it_hurts_all_rows(noise):
     picture = scenes.noisy_linear(noise)
-    told = dict(part.strip(" .").rsplit(" ", 2)[:2] for part in _scores(picture))
+    db = picture.data["psnr"]
+    assert list(db) == ["a typical row", "the largest row", "all rows"]
     if noise:
-        assert (
-            float(told["all rows"]) > float(told["the largest row"]) > float(told["a typical row"])
-        )
-    assert f"{noise:g} times" in picture.caption
-
-
-def _scores(picture):
-    return picture.alt.split("first: ")[1].replace("> 100", "101").split(",")
+        assert db["all rows"] > db["the largest row"] > db["a typical row"]
+    else:
+        assert min(db.values()) > 100
+    assert told(picture, f"{noise:g} times")
 
 
 def test_relu_rows_hold_pictures_of_a_batch_and_sigmoid_rows_do_not():
-    assert _share(scenes.mixed_rows(8, "relu")) > 80
-    assert _share(scenes.mixed_rows(8, "sigmoid")) == 0
-    assert _share(scenes.mixed_rows(1, "sigmoid")) == 100
+    exact = {
+        (B, activation): scenes.mixed_rows(B, activation).data["recovered"]
+        for B, activation in ((8, "relu"), (8, "sigmoid"), (1, "sigmoid"))
+    }
+    assert exact[8, "relu"] > 0.8
+    assert exact[8, "sigmoid"] == 0 and exact[1, "sigmoid"] == 1
+    assert told(scenes.mixed_rows(8, "relu"), f"{exact[8, 'relu']:.0%} stand in a row")
 
 
 def test_bars_name_the_classes_of_the_batch_and_those_that_point_down():
-    one = scenes.bias_gradient(1, 0.0)
-    listed, negative = (part.split(":")[1].strip() for part in one.caption.split(".")[:2])
-    assert listed == negative
-    assert len(scenes.bias_gradient(16, 0.0).caption) > len(one.caption)
+    one, many = scenes.bias_gradient(1, 0.0), scenes.bias_gradient(16, 0.0)
+    assert one.data["present"] == one.data["negative"] and len(one.data["present"]) == 1
+    assert len(many.data["present"]) > 4
+    for picture in (one, many):
+        down = [int(c) for c, value in picture.data["values"].items() if value < 0]
+        assert picture.data["negative"] == down
+        for key, words in (("present", "Digits in the batch"), ("negative", "Negative entries")):
+            assert told(picture, f"{words}: {', '.join(map(str, picture.data[key]))}.")
 
 
 def test_rules_for_batches_are_shown_for_every_network_and_both_kinds_of_batch():
     read = {
-        (network, classes): scenes.batch_rules(network, classes).figure.axes[0].lines
+        (network, classes): scenes.batch_rules(network, classes)
         for network in scenes.NETWORKS
         for classes in ("all", "three")
     }
-    shares = {
-        key: {line.get_label(): line.get_ydata()[-1] for line in lines}
-        for key, lines in read.items()
+    last = {
+        key: {rule: curve[-1] for rule, curve in picture.data["curves"].items()}
+        for key, picture in read.items()
     }
-    assert shares["untrained", "all"]["own images"] > 0.97 > shares["untrained", "all"]["LLG"]
-    trained = shares["ten epochs", "three"]
+    assert last["untrained", "all"]["own images"] > 0.97 > last["untrained", "all"]["LLG"]
+    trained = last["ten epochs", "three"]
     assert trained["own images"] < 0.6 and trained["even guess"] < 0.4
     sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert list(read["untrained", "all"][0].get_xdata()) == list(map(str, sizes))
+    assert read["untrained", "all"].data["x"] == list(map(str, sizes))
+    accuracy = {key: picture.data["accuracy"] for key, picture in read.items()}
+    assert accuracy["untrained", "all"] < 0.3 and accuracy["ten epochs", "all"] > 0.9
+    for (network, _), picture in read.items():
+        assert told(picture, network, f"accuracy {picture.data['accuracy']:.0%}")
 
 
 def test_more_local_epochs_train_further_when_all_clients_see_the_same():
-    assert _share(scenes.local_epochs("even", 5)) > _share(scenes.local_epochs("even", 1)) + 5
+    ends = {}
+    for epochs in (1, 5):
+        picture = scenes.local_epochs("even", epochs)
+        (curve,) = picture.data["curves"].values()
+        assert len(curve) == len(picture.data["x"]) == 8
+        assert told(picture, f"{curve[-1]:.0%} after 8 rounds")
+        ends[epochs] = curve[-1]
+    assert ends[5] > ends[1] + 0.05
 
 
 def test_each_activation_has_its_own_window_of_weights():
     recovered = {
-        (activation, a): _share(scenes.initialisation(activation, a))
+        (activation, a): scenes.initialization(activation, a).data["recovered"]
         for activation in ("sigmoid", "tanh")
         for a in (0.05, 0.2)
     }
-    assert recovered["sigmoid", 0.05] == 0 and recovered["sigmoid", 0.2] == 100
-    assert recovered["tanh", 0.05] == 100
+    assert recovered["sigmoid", 0.05] == 0 and recovered["sigmoid", 0.2] == 1
+    assert recovered["tanh", 0.05] == 1
 
 
 def test_noise_and_pruning_stop_the_attacker_who_does_not_know():
-    assert _share(scenes.noisy_gradient(0.0)) == 100 and _share(scenes.noisy_gradient(1.0)) == 0
-    pruned = [scenes.pruned_gradient(p) for p in (0.0, 0.99)]
-    assert [int(p.caption.split("knows nothing: ")[1].split("%")[0]) for p in pruned] == [100, 0]
+    noisy = [scenes.noisy_gradient(noise) for noise in (0.0, 1.0)]
+    pruned = [scenes.pruned_gradient(share) for share in (0.0, 0.99)]
+    for clear, hidden in (noisy, pruned):
+        assert clear.data["recovered"] == 1 and hidden.data["recovered"] == 0
+        assert told(clear, "knows nothing: 100% recovered")
+        assert told(hidden, "knows nothing: 0% recovered")
 
 
 def test_a_start_inside_the_range_of_pixels_recovers_at_least_what_noise_does():
     shares = {}
     for start in ("normal", "half"):
+        picture = scenes.idlg_start(start, "published")
+        shares[start] = picture.data["recovered"]
         images, _, out = scenes.arm("idlg", start, "published")
-        shares[start] = metrics.success_rate(out.images, images[:, None])
-        assert f"{shares[start]:.0%}" in scenes.idlg_start(start, "published").caption
+        assert shares[start] == metrics.success_rate(out.images, images[:, None])
+        assert told(picture, f"{start} start", f"{shares[start]:.0%} recovered")
     assert shares["half"] > 0.8 and shares["half"] >= shares["normal"]
 
 
@@ -97,25 +118,35 @@ def test_the_arms_of_a_comparison_attack_the_same_leaks_and_are_computed_once():
 
 
 def test_the_cat_is_solved_where_equations_suffice_and_refused_elsewhere():
-    said = {w: scenes.count_and_solve(16, w).caption for w in scenes.WIDTHS}
-    assert "refused: Conv2d 'conv1' has too few equations: 768 unknowns against 556" in said[4]
-    for width in (w for w in scenes.WIDTHS if w > 4):
-        db, expected = map(
-            int, re.findall(r"solved: (\d+) dB \(it expected (\d+)\)", said[width])[0]
-        )
-        assert db > 90 and abs(db - expected) < 15
-    assert "1,728 against 1,688" in scenes.count_and_solve(24, 8).alt, "1,752, of which 64 repeat"
+    for width in scenes.WIDTHS:
+        picture = scenes.count_and_solve(16, width)
+        numbers = picture.data
+        enough = all(numbers["differ"][n] >= count for n, count in numbers["unknowns"].items())
+        assert (width > 4) == (numbers["cause"] is None) == enough == ("psnr" in numbers)
+        if enough:
+            db, expected = numbers["psnr"], numbers["expected"]
+            assert db > 90 and abs(db - expected) < 15
+            assert told(picture, f"solved: {db:.0f} dB (it expected {expected:.0f})")
+        else:
+            assert (numbers["unknowns"]["conv1"], numbers["differ"]["conv1"]) == (768, 540)
+            assert told(picture, f"refused: {numbers['cause']}.")
+    small = scenes.count_and_solve(24, 8)
+    assert 1752 - 64 == small.data["differ"]["conv1"] < small.data["unknowns"]["conv1"] == 1728
+    assert "1,728 against 1,688" in small.alt
 
 
 def test_the_recursion_wins_without_noise_and_matching_with_it_and_both_are_known():
-    told = {}
+    db = {}
     for noise in scenes.CLEAR_TO_NOISY:
         picture = scenes.solved_or_matched(noise)
-        solved, matched = map(float, re.findall(r"(?:recursion|matching) (\S+) dB", picture.alt))
-        told[noise] = solved, matched, float(re.findall(r"expects (\d+) dB", picture.caption)[0])
-    assert told[0.0][0] > 100 > told[0.0][1] > 50
-    assert told[1e-2][0] < told[1e-2][1]
-    assert all(abs(solved - expected) < 6 for noise, (solved, _, expected) in told.items() if noise)
+        rows = ("recursion", "matching")
+        solved, matched = (float(picture.data["psnr"][row].median()) for row in rows)
+        db[noise], expected = (solved, matched), picture.data["expected"]
+        assert told(picture, f"expects {expected:.0f} dB")
+        if noise:
+            assert abs(solved - expected) < 6
+    assert db[0.0][0] > 100 > db[0.0][1] > 50
+    assert db[1e-2][0] < db[1e-2][1]
 
 
 def test_cats_and_dogs_are_shown_with_their_control():
@@ -128,12 +159,13 @@ def test_cats_and_dogs_are_shown_with_their_control():
 
 
 def test_a_mini_batch_comes_out_of_one_gradient_and_more_evaluations_help():
-    def db(*where):
-        return float(scenes.mini_batch(*where).caption.split("PSNR ")[1].split()[0])
-
     few, most = scenes.MOMENTS[0], scenes.MOMENTS[-1]
     for batch_size in (1, 2):
-        assert db(batch_size, most) > 40 > db(batch_size, few)
+        early, late = (scenes.mini_batch(batch_size, moment) for moment in (few, most))
+        before, after = (p.data["psnr"]["rebuilt"] for p in (early, late))
+        assert len(before) == len(after) == batch_size
+        assert after.median() > 40 > before.median()
+        assert told(late, f"{batch_size} of 8", f"median PSNR {float(after.median()):.1f} dB")
     assert len(scenes.mini_batch(2, most).figure.axes) == 4
 
 
@@ -141,12 +173,14 @@ def test_a_mini_batch_comes_out_of_one_gradient_and_more_evaluations_help():
 @pytest.mark.parametrize("images_of", scenes.blended_sets())
 def test_blending_is_shown_beside_starts_that_need_none(images_of, solver):
     picture = scenes.blending(solver, images_of)
+    cost, recovered = picture.data["values"], picture.data["recovered"]
+    assert tuple(cost) == tuple(recovered) == scenes.BLEND_STARTS
+    assert cost["blend"] < cost["normal"]
     (axis,) = picture.figure.axes
-    shown = dict(zip(scenes.BLEND_STARTS, (bar.get_height() for bar in axis.patches), strict=True))
-    assert shown["blend"] < shown["normal"]
+    assert [bar.get_height() for bar in axis.patches] == list(cost.values())
     hatched = [bar for bar in axis.patches if bar.get_hatch()]
-    assert [bar.get_height() for bar in hatched] == [shown["blend"]]
-    assert images_of in picture.caption and solver in picture.caption
+    assert [bar.get_height() for bar in hatched] == [cost["blend"]]
+    assert told(picture, images_of, solver, f"blend {recovered['blend']:.0%}")
 
 
 @pytest.fixture(scope="module")
@@ -159,22 +193,18 @@ def few_evaluations():
     chapter_7.attacked.cache_clear()
 
 
-def _by_attack(picture):
-    """{attack: median PSNR} as told to a reader who does not see the picture."""
-    told = picture.alt.split("against private: ")[1]
-    return {name: float(db) for name, db in re.findall(r"([a-zA-Z0-9, ]+?) ([0-9.]+) dB", told)}
-
-
 def test_training_silences_the_squared_distance_first_and_signs_last(few_evaluations):
-    db = {rounds: _by_attack(scenes.training(rounds)) for rounds in scenes.ROUNDS}
+    pictures = [scenes.training(rounds) for rounds in scenes.ROUNDS]
+    accuracies = [picture.data["accuracy"] for picture in pictures]
+    assert accuracies == [moment.accuracy for moment in scenes.checkpoints()]
     first, last = (
-        {name.strip(", "): value for name, value in db[rounds].items()}
-        for rounds in (scenes.ROUNDS[0], scenes.ROUNDS[-1])
+        {name: float(db.median()) for name, db in pictures[i].data["psnr"].items()} for i in (0, -1)
     )
     assert list(first) == list(last) == list(scenes.ATTACKS)
     assert min(first["l2"], first["cosine"]) > 30
     assert last["l2, published"] < 10 and last["l2"] < 15 < last["Inverting Gradients"]
     assert last["cosine"] > last["l2"] + 5
+    assert told(pictures[-1], f"After {scenes.ROUNDS[-1]} rounds", f"{accuracies[-1]:.0%}")
 
 
 def test_checkpoints_learn_and_victims_are_stacked_one_after_the_other(few_evaluations):
@@ -193,49 +223,39 @@ def test_checkpoints_learn_and_victims_are_stacked_one_after_the_other(few_evalu
 def test_deeper_networks_are_shown_with_every_image_and_the_control(network, state):
     picture = scenes.deeper(network, state)
     arms = results.load("deeper")["sets"][f"{network}, {state}"]
+    assert picture.data["psnr"] == {name: scenes.decibels(arm) for name, arm in arms.items()}
+    for name, db in picture.data["psnr"].items():
+        assert picture.data["means"][name] == results.mean(db)
     (axis,) = picture.figure.axes
-    assert [len(line.get_ydata()) for line in axis.lines] == [len(a["mse"]) for a in arms.values()]
+    drawn = [list(line.get_ydata()) for line in axis.lines]
+    assert drawn == list(picture.data["psnr"].values())
+    assert list(arms)[-1] == "the mean image"
     assert axis.lines[-1].get_marker() == "s" != axis.lines[0].get_marker()
-    assert f"{network}, {state}" in picture.caption and "the mean image" in picture.alt
+    assert told(picture, f"{network}, {state}") and "the mean image" in picture.alt
 
 
 def test_decibels_of_a_lost_image_are_zero():
     assert scenes.decibels({"mse": [0.1, 1.0, None]}) == [10.0, 0.0, 0.0]
 
 
-def _ends_of_dlm(picture):
-    """{column: (k, converged)} of `first_k`; k is None where there is none."""
-    told = picture.caption.split("evaluations. ")[1].split(". The last")[0]
-    rows = (row.split(": ") for row in told.split("; "))
-    return {
-        name: (float(k[0]) if (k := re.findall(r"k ended at (\S+),", text)) else None,
-               not text.endswith("not converged"))
-        for name, text in rows
-    }  # fmt: skip
-
-
-def _psnr_by_name(picture):
-    """{column: PSNR} as told to a reader who does not see the picture."""
-    told = picture.alt.split("first: ")[1].replace("> 100", "101")
-    return {n.strip(", "): float(db) for n, db in re.findall(r"([a-z, ]+?) ([0-9.]+) dB", told)}
-
-
 def test_the_first_k_decides_what_dlm_finds_and_a_small_one_collapses():
-    found = {k_0: scenes.first_k(k_0, 1e-2) for k_0 in (10.0, 200.0, 1000.0)}
-    ends = {k_0: _ends_of_dlm(picture) for k_0, picture in found.items()}
-    db = {k_0: _psnr_by_name(picture) for k_0, picture in found.items()}
-    assert abs(ends[10.0]["label searched"][0]) < 1 and db[10.0]["label searched"] < 20
-    assert not ends[10.0]["label searched"][1], "a collapse is not believed"
+    found = {k_0: scenes.first_k(k_0, 1e-2).data for k_0 in (10.0, 200.0, 1000.0)}
+    collapsed = "label searched"
+    assert abs(found[10.0]["k"][collapsed]) < 1 and found[10.0]["psnr"][collapsed] < 20
+    assert not found[10.0]["converged"][collapsed], "a collapse is not believed"
     for name in ("label searched", "label read"):
-        assert abs(ends[200.0][name][0] - 100) < 1 and ends[200.0][name][1]
-        assert db[200.0][name] > 40 > 20 > db[1000.0][name]
+        assert abs(found[200.0]["k"][name] - 100) < 1 and found[200.0]["converged"][name]
+        assert found[200.0]["psnr"][name] > 40 > 20 > found[1000.0]["psnr"][name]
+    k = found[200.0]["k"]["label read"]
+    assert told(scenes.first_k(200.0, 1e-2), f"label read: k ended at {k:.4g}, converged")
 
 
 @pytest.mark.parametrize("lr", scenes.LEARNING_RATES)
 def test_the_best_k_needs_no_first_k_at_any_learning_rate(lr):
-    picture = scenes.first_k(10.0, lr)
-    assert _psnr_by_name(picture)["label read, best k"] > 50
-    assert _ends_of_dlm(picture)["label read, best k"] == (None, True)
+    numbers = scenes.first_k(10.0, lr).data
+    best = "label read, best k"
+    assert numbers["psnr"][best] > 50 and numbers["converged"][best]
+    assert set(numbers["k"]) == {"label searched", "label read"}
 
 
 def test_a_searched_label_does_the_work_of_k_at_a_small_learning_rate():
@@ -251,28 +271,30 @@ def test_the_ends_of_runs_are_drawn_by_their_words():
     out = scenes.dlm_from(10.0, "searched")
     words = ["image", "collapse", "collapse"]
     picture = scenes.endings({10.0: out}, {10.0: words}, 1e-2)
-    drawn = {line.get_label(): line.get_xdata() for line in picture.figure.axes[0].lines}
-    assert {name: len(xs) for name, xs in drawn.items()} == {"collapse": 2, "image": 1, "1 / η": 2}
-    assert drawn["image"][0] == pytest.approx(abs(float(out.unknowns["k"][0])))
-    assert "collapse: 2 runs" in picture.alt
+    ends = [(abs(float(k)), float(loss)) for k, loss in zip(out.unknowns["k"], out.objective)]
+    assert picture.data == {"collapse": ends[1:], "image": ends[:1]}
+    drawn = {line.get_label(): line.get_xydata() for line in picture.figure.axes[0].lines}
+    assert set(drawn) == {"collapse", "image", "1 / η"}
+    for word, points in picture.data.items():
+        assert drawn[word].tolist() == [list(point) for point in points]
+    assert "collapse: 2 runs" in picture.alt and told(picture, "one of 3 runs")
 
 
 def test_local_steps_blur_the_naive_attack_and_sharpen_the_simulation():
     grey = metrics.psnr(torch.full_like(scenes.coffee()[1], 0.5), scenes.coffee()[1]).item()
-    told = {}
-    for steps in scenes.LOCAL_STEPS:
-        alt = scenes.local_steps(steps, 0.01).alt
-        told[steps] = {
-            name: float(re.findall(rf"{name} (\S+) dB", alt)[0]) for name in scenes.LOCAL_ATTACKS
-        }
-    assert told[1]["single step"] == told[1]["simulated"]
-    assert told[8]["single step"] < grey + 4 < told[8]["surrogate"] < told[8]["simulated"] - 8
-    assert told[8]["simulated"] > told[1]["simulated"] + 2
-    angles = [
-        float(re.findall(r"by (\S+)°", scenes.local_steps(8, lr).caption)[0])
-        for lr in scenes.LOCAL_RATES
-    ]
-    assert angles[2] < angles[0] < angles[1]
+    pictures = {steps: scenes.local_steps(steps, 0.01) for steps in scenes.LOCAL_STEPS}
+    db = {steps: picture.data["psnr"] for steps, picture in pictures.items()}
+    assert tuple(db[1]) == scenes.LOCAL_ATTACKS
+    assert db[1]["single step"] == db[1]["simulated"]
+    assert db[8]["single step"] < grey + 4 < db[8]["surrogate"] < db[8]["simulated"] - 8
+    assert db[8]["simulated"] > db[1]["simulated"] + 2
+    ends = [scenes.local_steps(8, lr) for lr in scenes.LOCAL_RATES]
+    turned = [picture.data["turned"] for picture in ends]
+    assert turned[2] < turned[0] < turned[1]
+    alphas = [picture.data["alpha"] for picture in ends]
+    assert alphas == scenes.middles()[:, -1].tolist()
+    for picture, angle, alpha in zip(ends, turned, alphas, strict=True):
+        assert told(picture, f"by {angle:.1f}°", f"looks at {alpha:.2f} of the way")
 
 
 def test_the_surrogate_finds_the_middle_of_a_short_way():
@@ -282,20 +304,22 @@ def test_the_surrogate_finds_the_middle_of_a_short_way():
     assert scenes.middles()[2].abs().max() < 0.05
 
 
-def _median_psnr(picture):
-    return float(picture.alt.split("rebuilt ")[-1].split(" dB")[0])
+def _median_psnr(norm, lr):
+    return float(scenes.norm_and_rate(norm, lr).data["psnr"]["rebuilt"].median())
 
 
 @pytest.mark.parametrize("norm", scenes.NORMS)
 def test_the_learning_rate_cancels_until_rounding_hides_the_face(norm):
-    db = {lr: _median_psnr(scenes.norm_and_rate(norm, lr)) for lr in scenes.TINY_RATES}
+    db = {lr: _median_psnr(norm, lr) for lr in scenes.TINY_RATES}
     assert abs(db[1e-1] - db[1e-3]) < 3 and db[1e-1] > 25
     assert db[1e-7] < 15 < db[1e-6]
-    assert norm in scenes.norm_and_rate(norm, 1e-7).caption
+    still = [scenes.norm_and_rate(norm, lr).data["still"] for lr in scenes.TINY_RATES]
+    assert still == sorted(still) and still[0] < 0.1 and still[-1] > 0.5
+    assert told(scenes.norm_and_rate(norm, 1e-7), norm, f"{still[-1]:.0%} of the weights stay")
 
 
 def test_a_norm_for_each_tensor_is_slower():
-    db = {norm: _median_psnr(scenes.norm_and_rate(norm, 1e-3)) for norm in scenes.NORMS}
+    db = {norm: _median_psnr(norm, 1e-3) for norm in scenes.NORMS}
     slow = db.pop("each its own")
     assert slow + 2 < min(db.values()) and max(db.values()) - min(db.values()) < 3
 
@@ -315,36 +339,50 @@ def test_a_message_divided_by_its_learning_rate_is_the_gradient():
 @pytest.mark.parametrize("network", ["LeNet", "MLP"])
 def test_dlm_by_learning_rate_shows_the_saved_shares(network):
     picture, saved = scenes.learning_rates(network), results.finished(results.load("dlm"))
-    (axis,) = picture.figure.axes
     cases = [case for case in saved if case.startswith(f"{network}, ")]
+    (arms,) = picture.data.values()
+    for arm, shares in arms.items():
+        wanted = {case.split()[-1]: results.recovered(saved[case][arm], 1e-3) for case in cases}
+        assert shares == results.shares(wanted)
+    (axis,) = picture.figure.axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == [c.split()[-1] for c in cases]
-    last = results.shares({"": results.recovered(saved[cases[-1]]["DLM+, leaklib"], 1e-3)})[0]
-    assert "DLM+, leaklib" in picture.alt and f"{last.share:.0%}" in picture.alt
-    assert network in picture.caption
+    assert "DLM+, leaklib" in picture.alt
+    assert f"{arms['DLM+, leaklib'][-1].share:.0%}" in picture.alt and told(picture, network)
 
 
 @pytest.mark.parametrize("optimizer", scenes.fading())
 def test_fading_shows_the_median_of_every_number_of_steps(optimizer):
     picture = scenes.steps_fade(optimizer)
     saved = results.finished(results.load("local_steps"))
-    curves = {line.get_label(): line for line in picture.figure.axes[0].lines}
+    curves = picture.data["curves"]
     assert list(curves) == list(results.load("local_steps")["settings"]["arms"])
-    for name, line in curves.items():
-        for steps, db in zip(line.get_xdata(), line.get_ydata(), strict=True):
+    for name, curve in curves.items():
+        for steps, db in zip(picture.data["x"], curve, strict=True):
             arm = saved[f"{optimizer}, {steps} steps"][name]
-            assert db == pytest.approx(torch.tensor(scenes.decibels(arm)).quantile(0.5).item())
-    assert optimizer in picture.caption
+            assert db == pytest.approx(median(scenes.decibels(arm)))
+    drawn = {line.get_label(): list(line.get_ydata()) for line in picture.figure.axes[0].lines}
+    assert drawn == curves and told(picture, optimizer)
+
+
+@pytest.mark.parametrize("along", ["problems", "pixels", "parameters"])
+def test_the_cost_of_an_evaluation_is_the_saved_benchmarks(along):
+    picture, saved = scenes.cost(along), results.load("throughput")["scaling"][along]
+    assert {"x": picture.data["x"], **picture.data["curves"]} == saved
+    assert told(picture, f"as the {along} grow")
 
 
 @pytest.mark.parametrize("p", scenes.MASKS)
 def test_a_mask_stops_the_naive_attacker_and_not_the_one_who_sees_it(p):
     picture, ssim = scenes.masked_faces(p), scenes.ssim_behind("masking, p")
-    naive, aware = (float(scores[scenes.MASKS.index(p)].median()) for scores in ssim.values())
-    assert f"naive {naive:z.2f}, knows the defence {aware:z.2f}" in picture.caption
+    at = scenes.MASKS.index(p)
+    assert picture.data["ssim"] == {who: float(s[at].median()) for who, s in ssim.items()}
+    naive, aware = picture.data["ssim"].values()
+    assert told(picture, f"naive {naive:z.2f}, knows the defence {aware:z.2f}")
     assert (naive < 0.5) == (p > 0.03), "a few percent are enough"
     assert aware > 0.97 if p <= 0.9 else 0.3 < aware < 0.95
-    ratio = float(re.findall(r"(\S+) for each pixel", picture.caption)[0])
-    assert abs(ratio - (1 - p) * 13426 / 625) < 0.2
+    sent = picture.data["per_pixel"]
+    assert sent == picture.data["sent"] / 625
+    assert abs(sent - (1 - p) * 13426 / 625) < 0.2 and told(picture, f"{sent:.1f} for each pixel")
 
 
 def test_the_attacker_who_knows_clipping_is_not_stopped_and_knowing_noise_helps_less():
@@ -360,20 +398,24 @@ def test_the_attacker_who_knows_clipping_is_not_stopped_and_knowing_noise_helps_
 
 @pytest.mark.parametrize("lock", scenes.LOCKS)
 def test_a_lock_keeps_out_the_guess_and_not_who_searches_its_gains(lock):
-    picture = scenes.lock_opened(150, lock)
-    ssim = {who: float(re.findall(rf"{who} (-?[0-9.]+\d)", picture.caption)[0])
-            for who in scenes.KEY_HOLDERS}  # fmt: skip
+    late, early = scenes.lock_opened(150, lock), scenes.lock_opened(5, lock)
+    ssim = late.data["ssim"]
+    assert tuple(ssim) == scenes.KEY_HOLDERS
     assert ssim["true key"] > 0.9 and ssim["nothing known"] > 0.8
     assert ssim["guess"] < ssim["nothing known"] - 0.05
-    early = scenes.lock_opened(5, lock)
-    assert early.png() != picture.png() and "5 evaluations" in early.caption
+    assert early.data["ssim"]["nothing known"] < ssim["nothing known"]
+    closed = int((scenes.locked(lock).gamma == 0).sum())
+    assert late.data["closed"] == early.data["closed"] == closed
+    assert (closed > 0) == lock.startswith("ReLU"), "a sigmoid shuts no gate"
+    assert told(late, f"{closed} of 36", f"guess {ssim['guess']:z.2f}")
+    assert told(early, "5 evaluations") and early.png() != late.png()
 
 
 def test_a_locks_secrets_are_not_in_what_leaves_the_client():
     case = scenes.locked()
     sent = {**case.sent.weights, **case.sent.update, **case.sent.buffers}
     assert not any("gain" in name or "shift" in name or "key" in name for name in sent)
-    assert "lock.gain.weight" in case.told.buffers and "lock.key" not in case.told.buffers
+    assert "lock.gain.weight" in case.with_maps.buffers and "lock.key" not in case.with_maps.buffers
     out = scenes.unlocked("sigmoid, normalised", "nothing known")
     assert (out.unknowns["gamma"] - scenes.locked("sigmoid, normalised").gamma).abs().max() < 0.02
 
@@ -394,19 +436,21 @@ def test_the_attacker_who_knows_the_noise_sees_more_in_the_end():
     assert all(max(v[i] for v in naive.values()) > knowing[100][i] - 0.1 for i in range(4))
     assert naive[20][3] > naive[100][3] + 0.1
     picture = scenes.under_noise(0.1, 20)
-    assert "0.1, 20 evaluations" in picture.caption
-    assert f"naive {naive[20][3]:.2f}" in picture.caption
+    assert picture.data["ssim"] == {name: ssim[name][20][3] for name in scenes.KNOWING}
+    assert told(picture, "0.1, 20 evaluations", f"naive {naive[20][3]:z.2f}")
 
 
 def test_shares_are_drawn_with_the_bound_of_their_prior():
     counts = {0.5: 90, 2.0: 30}
     picture = scenes.under_the_bound({"four": (0.25, counts)}, 100)
+    shares, bounds = picture.data["shares"]["four"], picture.data["bounds"]["four"]
+    assert shares == [results.Share.of("0.5", 90, 100), results.Share.of("2", 30, 100)]
+    assert bounds == [privacy.reconstruction_bound(0.25, noise) for noise in counts]
     lines = picture.figure.axes[0].lines
     bound, points = lines[0], next(line for line in lines if line.get_marker() == "o")
     guess = next(line for line in lines if line.get_linestyle() == ":")
     assert list(points.get_ydata()) == [0.9, 0.3]
-    assert bound.get_ydata()[0] == pytest.approx(privacy.reconstruction_bound(0.25, 0.5))
-    assert bound.get_ydata()[-1] == pytest.approx(privacy.reconstruction_bound(0.25, 2.0))
+    assert bound.get_ydata()[[0, -1]].tolist() == pytest.approx(bounds)
     assert guess.get_ydata()[0] == 0.25
     assert "four, from 90% to 30%" in picture.alt
 
@@ -419,8 +463,8 @@ def test_pruned_photographs_are_lost_to_the_naive_attacker_alone():
     assert score["adaptive"] == sorted(score["adaptive"], reverse=True)
     for share, count, ssim in zip(scenes.PRUNED_SHARES, kept, score["adaptive"], strict=True):
         picture = scenes.pruned_photos(share)
-        assert f"{int(count):,} entries" in picture.caption
-        assert f"adaptive {ssim:.2f}" in picture.caption
+        assert picture.data["sent"] == count and picture.data["ssim"]["adaptive"] == ssim
+        assert told(picture, f"{int(count):,} entries", f"adaptive {ssim:z.2f}")
         assert abs(int(count) / 14288 - (1 - share)) < 2e-3
 
 
@@ -430,7 +474,10 @@ def test_rounded_photographs_need_an_attacker_who_knows_below_eight_bits():
     for i, bits in enumerate(scenes.BITS):
         gained = score["adaptive"][i] - score["naive"][i]
         assert gained > 0.2 if bits < 8 else abs(gained) < 0.1
-        assert f"naive {score['naive'][i]:.2f}" in scenes.quantized_photos(bits).caption
+        picture = scenes.quantized_photos(bits)
+        assert picture.data["levels"] == 2**bits - 1
+        assert picture.data["ssim"] == {who: score[who][i] for who in score}
+        assert told(picture, f"{bits} bits", f"naive {score['naive'][i]:z.2f}")
     assert score["naive"][-1] > 0.85
 
 
@@ -446,7 +493,7 @@ def test_slopes_are_the_derivative_of_the_gradient_by_the_pixels():
     model = models.lenet(1, 12, seed=0).double()
     digits, numbers = data.load("digits", 1, size=12)
     x, y = digits.double(), numbers
-    d = 1e-6 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    d = 1e-6 * torch.randn(x.shape, generator=random.generator(0, "data"), dtype=x.dtype)
     ends = [client.share_gradient(model, z, y).direction.values() for z in (x - d, x + d)]
     low, high = (torch.cat([t.flatten() for t in end]) for end in ends)
     moved = chapter_13.slopes(model, x, y) @ (2 * d).flatten()
@@ -481,6 +528,7 @@ def test_the_front_is_named_in_full_color_and_the_rest_is_pale(who, score):
     for data_set in scenes.judged_sets():
         points = scenes.trade_offs(data_set, who, score)
         best, picture = scenes.front(points), scenes.pareto(who, data_set, score)
+        assert picture.data == {"points": points, "front": best}
         (axis,) = picture.figure.axes
         assert [text.get_text() for text in axis.texts] == best
         heights = [text.get_position()[1] for text in axis.texts]
@@ -490,29 +538,34 @@ def test_the_front_is_named_in_full_color_and_the_rest_is_pale(who, score):
             if hasattr(dots, "get_sizes") and dots.get_alpha() in drawn:
                 drawn[dots.get_alpha()] += len(dots.get_offsets())
         assert drawn == {1: len(best), 0.28: len(points)}
-        assert f"{len(best)} of {len(points)}" in picture.caption and data_set in picture.caption
+        assert told(picture, f"{len(best)} of {len(points)}", data_set)
 
 
 def test_two_judges_stand_on_one_line_for_each_defence():
     names = ["clip 1", "mask 0.5", "DP-SGD 0.1"]
     picture = scenes.two_judges("MNIST", names)
+    for who, points in picture.data.items():
+        judged = scenes.trade_offs("MNIST", who)
+        assert points == {name: judged[name] for name in points} and set(points) == set(names)
     (axis,) = picture.figure.axes
-    naive, adaptive = (dict(zip(line.get_ydata(), line.get_xdata())) for line in axis.lines)
     shown = [tick.get_text().split("  ")[0] for tick in axis.get_yticklabels()]
-    judged = {who: scenes.trade_offs("MNIST", who) for who in ("naive", "adaptive")}
-    assert sorted(shown) == sorted(names)
-    for row, name in enumerate(shown):
-        assert naive[row] == judged["naive"][name].leakage
-        assert adaptive[row] == judged["adaptive"][name].leakage
+    leakage = [point.leakage for point in picture.data["naive"].values()]
+    assert leakage == sorted(leakage, reverse=True)
+    for line, (who, points) in zip(axis.lines, picture.data.items(), strict=True):
+        assert line.get_label() == who and shown == list(points)
+        assert list(line.get_xdata()) == [point.leakage for point in points.values()]
+        assert list(line.get_ydata()) == [0, 1, 2]
 
 
 def test_a_masked_upload_lies_everywhere_and_an_update_around_zero():
-    generator = torch.Generator().manual_seed(0)
+    generator = random.generator(0, "mask")
     sent = torch.empty(20_000, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     picture = scenes.where_integers_lie({"update": [sent // 2**40], "sent": [sent]})
-    heights = [[bar.get_height() for bar in bars] for bars in picture.figure.axes[0].containers]
-    assert max(heights[0]) == 1 and sum(heights[0]) == 1
-    assert len(heights[1]) == 15 and max(heights[1]) < 0.08 and min(heights[1]) > 0.055
+    update, masked = picture.data.values()
+    assert max(update) == 1 and sum(update) == 1
+    assert len(masked) == 15 and max(masked) < 0.08 and min(masked) > 0.055
+    for bars, shares in zip(picture.figure.axes[0].containers, (update, masked), strict=True):
+        assert [bar.get_height() for bar in bars] == list(shares)
 
 
 def test_who_knows_the_defence_sees_what_changes_form_and_not_what_is_drowned():
@@ -529,8 +582,9 @@ def test_who_knows_the_defence_sees_what_changes_form_and_not_what_is_drowned():
     for case in {(d, s) for _, d, s in ssim}:
         assert ssim["adaptive", *case] > ssim["naive", *case] - 0.05
     picture = scenes.two_attackers("pruning, p", "strong")
-    assert "pruning, p = 0.99" in picture.caption
-    assert f"adaptive {ssim['adaptive', 'pruning, p', 'strong']:z.2f}" in picture.caption
+    shown = {who: ssim[who, "pruning, p", "strong"] for who in scenes.ATTACKERS}
+    assert picture.data["ssim"] == shown and picture.data["strength"] == 0.99
+    assert told(picture, "pruning, p = 0.99", f"adaptive {shown['adaptive']:z.2f}")
 
 
 def test_a_messages_batch_is_the_message_of_each_alone():
@@ -544,17 +598,24 @@ def test_a_messages_batch_is_the_message_of_each_alone():
 @pytest.mark.parametrize("images", ["mnist", "cifar10"])
 def test_every_arm_of_the_saved_experiment_has_its_row_and_its_dots(images):
     arms = results.finished(results.load("defenses"))[images]
-    table = scenes.every_defence(images)
+    table = scenes.every_defense(images)
     assert [row[0] for row in table.rows][: len(arms)] == list(arms)
     row = dict(zip(table.header, table.rows[list(arms).index("mask 0.5")], strict=True))
     clear = [mse < 1e-3 for mse in arms["mask 0.5"]["adaptive_mse"]]
     assert row["recovered, adaptive"] == f"{sum(clear)}/{len(clear)}"
-    means = {a: results.mean(c["naive_ssim"]).mean for a, c in arms.items()}
-    (axis,) = scenes.both_attackers(images, "SSIM").figure.axes
+    picture = scenes.both_attackers(images, "SSIM")
+    for who, scores in picture.data.items():
+        wanted = {a: tuple(results.mean(c[f"{who}_ssim"])[1:]) for a, c in arms.items()}
+        assert scores == wanted
+    (axis,) = picture.figure.axes
     assert [tick.get_text() for tick in axis.get_yticklabels()] == list(arms)
-    assert list(axis.lines[0].get_xdata()) == pytest.approx(list(means.values()))
+    for line, (who, scores) in zip(axis.lines, picture.data.items(), strict=True):
+        assert line.get_label() == who
+        assert list(line.get_xdata()) == [middle for middle, *_ in scores.values()]
     recovered = scenes.both_attackers(images, "recovered")
-    assert "0.001" in recovered.caption and max(recovered.figure.axes[0].lines[1].get_xdata()) == 1
+    assert recovered.data["adaptive"]["mask 0.5"][0] == fmean(clear)
+    assert max(share for share, *_ in recovered.data["adaptive"].values()) == 1
+    assert told(recovered, "0.001")
 
 
 @pytest.mark.parametrize("images", ["mnist", "cifar10"])

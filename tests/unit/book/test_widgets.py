@@ -64,7 +64,7 @@ def test_page_holds_every_frame_in_the_order_of_the_sliders(book):
     alts = [f"Alt {n} {h}." for h in (1.0, 2.0, 3.0) for n in ("a", "b")]
     assert [f["alt"] for f in held["frames"]] == alts
     assert [f["caption"] for f in held["frames"]] == [a.replace("Alt", "Caption") for a in alts]
-    assert held["sizes"] == [3, 2] and held["told"] == [["1", "2", "3"], ["a", "b"]]
+    assert held["sizes"] == [3, 2] and held["labels"] == [["1", "2", "3"], ["a", "b"]]
     sources = [f["src"] for f in held["frames"]]
     assert len(set(sources)) == 6 and sources[3] == bar(2.0, "b").source()
 
