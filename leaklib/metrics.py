@@ -5,9 +5,6 @@ shape, one number an image.  A stack of one victim may be scored against plain (
 victims of one image each against (V, C, H, W).  Other shapes raise ValueError.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -15,7 +12,7 @@ from ._errors import bad
 
 __all__ = [
     "mse", "psnr", "ssim", "success_rate", "match", "in_order", "levelled",
-    "label_accuracy", "count_accuracy", "wilson", "McNemar", "mcnemar",
+    "label_accuracy", "count_accuracy",
 ]  # fmt: skip
 
 
@@ -154,58 +151,6 @@ def count_accuracy(counts: Tensor, truth: Tensor) -> float:
         raise bad("counts", f"shape {tuple(counts.shape)}", wanted)
     n = torch.zeros_like(counts).scatter_add(-1, truth, torch.ones_like(truth))
     return float((torch.minimum(counts, n).sum(-1) / truth.shape[-1]).mean())
-
-
-def wilson(count: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval (low, high) of a share, from `count` successes in n tries.
-
-    Raises ValueError unless 0 <= count <= n and n > 0.  Source: Wilson 1927.
-
-    >>> print("{:.2f} to {:.2f}".format(*wilson(9, 10)))
-    0.60 to 0.98
-    """
-    from scipy.stats import binomtest
-
-    if n < 1 or not 0 <= count <= n:
-        raise bad("count", f"{count} of {n}", "0 <= count <= n, with n > 0")
-    interval = binomtest(int(count), int(n)).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-class McNemar(NamedTuple):
-    """Two outcomes on the same images: how often only one of them is true, and the p-value."""
-
-    only_a: int
-    only_b: int
-    p: float
-
-
-def mcnemar(a: Tensor | Sequence[bool], b: Tensor | Sequence[bool]) -> McNemar:
-    """McNemar's exact two-sided test of two outcomes a, b (n,) on the same n images.
-
-    Images on which both agree carry no evidence.  If the two are equally good, each of the others
-    is a fair coin: p is the chance of heads and tails as uneven as these, 1 where none differ.
-    Raises ValueError unless both hold booleans and are equally long.  Source: McNemar 1947.
-
-    >>> mcnemar([True, False, False, False], [True, True, True, True])
-    McNemar(only_a=0, only_b=3, p=0.25)
-    """
-    from scipy.stats import binomtest
-
-    a, b = _outcomes("a", a), _outcomes("b", b)
-    if len(a) != len(b):
-        raise bad("b", f"{len(b)} outcomes", f"{len(a)}, one for each of a")
-    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    differ = only_a + only_b
-    return McNemar(only_a, only_b, float(binomtest(only_a, differ).pvalue) if differ else 1.0)
-
-
-def _outcomes(name: str, values: Tensor | Sequence[bool]) -> Tensor:
-    outcomes = torch.as_tensor(values).cpu()
-    if outcomes.dtype != torch.bool or outcomes.ndim != 1:
-        got = f"shape {tuple(outcomes.shape)} of {outcomes.dtype}"
-        raise bad(name, got, "booleans (n,), one for each image")
-    return outcomes
 
 
 def _pair(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.stats
 import skimage.metrics
 import torch
 
@@ -178,58 +177,3 @@ def test_images_smaller_than_the_window_have_no_ssim():
     with pytest.raises(ValueError, match="^images: got 10 x 10 pixels; wanted at least 11 x 11"):
         metrics.ssim(small, small)
     assert np.allclose(metrics.ssim(torch.rand(1, 1, 11, 11), torch.rand(1, 1, 11, 11)), 0, atol=1)
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 10), (3, 12), (97, 100), (5, 5)])
-def test_wilson_interval_is_where_the_normal_test_accepts(count, n):
-    """Its ends solve (count / n - p)^2 = 1.96^2 p (1 - p) / n."""
-    share = count / n
-    for p in metrics.wilson(count, n):
-        assert (share - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / n, abs=1e-6)
-    low, high = metrics.wilson(count, n)
-    assert 0 <= low <= share <= high <= 1
-
-
-@pytest.mark.parametrize(("count", "n"), [(-1, 10), (11, 10), (0, 0)])
-def test_wilson_refuses_what_is_no_share(count, n):
-    with pytest.raises(ValueError, match="count"):
-        metrics.wilson(count, n)
-
-
-def paired(both, only_a, only_b, neither):
-    """Outcomes (a, b) of so many images of each kind."""
-    a = [True] * both + [True] * only_a + [False] * only_b + [False] * neither
-    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
-    return a, b
-
-
-def test_mcnemar_by_hand():
-    """Three coins that fall alike, in either of two ways: p = 2 / 2^3.  With 6 against 2 it is
-    2 (1 + 8 + 28) / 2^8, for zero, one and two tails of eight coins."""
-    assert metrics.mcnemar(*paired(5, 0, 3, 7)) == (0, 3, 0.25)
-    assert metrics.mcnemar(*paired(9, 6, 2, 0)) == (6, 2, pytest.approx(74 / 256))
-
-
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 1), (4, 4), (21, 9), (2, 40)])
-def test_mcnemar_is_the_binomial_test_of_those_that_differ(only_a, only_b):
-    wanted = scipy.stats.binomtest(only_a, only_a + only_b, 0.5).pvalue
-    for both, neither in ((0, 0), (100, 3)):
-        a, b = paired(both, only_a, only_b, neither)
-        found = metrics.mcnemar(torch.tensor(a), torch.tensor(b))
-        assert found == (only_a, only_b, pytest.approx(wanted))
-        assert metrics.mcnemar(b, a) == (only_b, only_a, pytest.approx(wanted)), "two-sided"
-
-
-@pytest.mark.parametrize("a", [[True, False, True], [False] * 4])
-def test_mcnemar_of_two_that_never_differ(a):
-    assert metrics.mcnemar(a, a) == (0, 0, 1.0)
-
-
-def test_mcnemar_refuses_what_is_not_paired_or_not_boolean():
-    with pytest.raises(ValueError, match="^b: got 2 outcomes; wanted 3, one for each of a"):
-        metrics.mcnemar([True, False, True], [True, False])
-    for wrong in ([1, 0], torch.rand(2), [], torch.ones(2, 1).bool()):
-        with pytest.raises(ValueError, match="^a: got shape .*wanted booleans"):
-            metrics.mcnemar(wrong, [True, False])
-        with pytest.raises(ValueError, match="^b: got shape"):
-            metrics.mcnemar([True, False], wrong)

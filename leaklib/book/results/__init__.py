@@ -11,7 +11,18 @@ The arms of a set saw the same images, networks and starts, so their columns are
 
 from .figure import figure
 from .file import FOLDERS, Columns, Result, as_saved, fingerprint, load, provenance, save
-from .statistics import Mean, Share, compared, finished, mean, recovered, shares
+from .statistics import (
+    McNemar,
+    Mean,
+    Share,
+    compared,
+    finished,
+    mcnemar,
+    mean,
+    recovered,
+    shares,
+    wilson,
+)  # fmt: skip
 from .table import Table, plan_table
 
 __all__ = [
@@ -29,6 +40,9 @@ __all__ = [
     "recovered",
     "shares",
     "mean",
+    "wilson",
+    "mcnemar",
+    "McNemar",
     "compared",
     "Table",
     "plan_table",

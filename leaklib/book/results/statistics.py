@@ -7,12 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ... import metrics
 from ..._errors import bad
 from .file import Columns, Result
 
 LEVEL = 0.05  # two outcomes are called different when McNemar's p is below this
+
+
+class McNemar(NamedTuple):
+    """Two outcomes on the same images: how often only one of them is true, and the p-value."""
+
+    only_a: int
+    only_b: int
+    p: float
 
 
 class Share(NamedTuple):
@@ -28,7 +37,7 @@ class Share(NamedTuple):
     @classmethod
     def of(cls, name: str, count: int, n: int) -> Share:
         """The share of `count` in n.  Raises ValueError unless 0 <= count <= n and n > 0."""
-        low, high = metrics.wilson(count, n)
+        low, high = wilson(count, n)
         return cls(name, count, n, count / n, low, high)
 
 
@@ -39,6 +48,42 @@ class Mean(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval (low, high) of a share, from `count` successes in n tries.
+
+    Raises ValueError unless 0 <= count <= n and n > 0.  Source: Wilson 1927.
+
+    >>> print("{:.2f} to {:.2f}".format(*wilson(9, 10)))
+    0.60 to 0.98
+    """
+    from scipy.stats import binomtest
+
+    if n < 1 or not 0 <= count <= n:
+        raise bad("count", f"{count} of {n}", "0 <= count <= n, with n > 0")
+    interval = binomtest(int(count), int(n)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar(a: Tensor | Sequence[bool], b: Tensor | Sequence[bool]) -> McNemar:
+    """McNemar's exact two-sided test of two outcomes a, b (n,) on the same n images.
+
+    Images on which both agree carry no evidence.  If the two are equally good, each of the others
+    is a fair coin: p is the chance of heads and tails as uneven as these, 1 where none differ.
+    Raises ValueError unless both hold booleans and are equally long.  Source: McNemar 1947.
+
+    >>> mcnemar([True, False, False, False], [True, True, True, True])
+    McNemar(only_a=0, only_b=3, p=0.25)
+    """
+    from scipy.stats import binomtest
+
+    a, b = _outcomes("a", a), _outcomes("b", b)
+    if len(a) != len(b):
+        raise bad("b", f"{len(b)} outcomes", f"{len(a)}, one for each of a")
+    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    differ = only_a + only_b
+    return McNemar(only_a, only_b, float(binomtest(only_a, differ).pvalue) if differ else 1.0)
 
 
 def finished(result: Result) -> dict[str, dict[str, Columns]]:
@@ -91,7 +136,7 @@ def compared(outcomes: Mapping[str, Sequence[bool]]) -> str:
     if len(outcomes) != 2:
         raise bad("outcomes", list(outcomes), "two names")
     a, b = shares(outcomes)
-    test = metrics.mcnemar(*outcomes.values())
+    test = mcnemar(*outcomes.values())
     verdict = "no different"
     if test.p < LEVEL:
         verdict = f"the first is {'higher' if test.only_a > test.only_b else 'lower'}"
@@ -101,3 +146,11 @@ def compared(outcomes: Mapping[str, Sequence[bool]]) -> str:
         f"{a.name} {a.share:.1%}, {b.name} {b.share:.1%} of {a.n}: {verdict} by McNemar's test "
         f"(only the first {test.only_a}, only the second {test.only_b}; {p})."
     )
+
+
+def _outcomes(name: str, values: Tensor | Sequence[bool]) -> Tensor:
+    outcomes = torch.as_tensor(values).cpu()
+    if outcomes.dtype != torch.bool or outcomes.ndim != 1:
+        got = f"shape {tuple(outcomes.shape)} of {outcomes.dtype}"
+        raise bad(name, got, "booleans (n,), one for each image")
+    return outcomes

@@ -254,7 +254,7 @@ def _scored(columns: results.Columns, who: str, score: str) -> tuple[float, floa
 def _row(columns: results.Columns, who: tuple[str, str]) -> list[str]:
     means = [results.mean(columns[f"{w}_ssim"]) for w in who]
     shares = results.shares({w: _recovered(columns, w) for w in who})
-    p = metrics.mcnemar(*(_recovered(columns, w) for w in who)).p
+    p = results.mcnemar(*(_recovered(columns, w) for w in who)).p
     return [
         *(f"{m.mean:z.2f} ± {m.high - m.mean:.2f}" for m in means),
         *(f"{s.count}/{s.n}" for s in shares),
