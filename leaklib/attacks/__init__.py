@@ -11,7 +11,6 @@ problems of a leak at once.
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 

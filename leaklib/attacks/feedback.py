@@ -40,9 +40,9 @@ def dlg_fb(
 
     leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many are
     attacked at once; all of a wave start at the same m, and are blended in their order.
-    attack: which, `attacks.idlg` where None is given; `changes` of its fields go to it, and labels: class numbers (V, B), or None for
-    the attack's own.  success(out) (V,) says which attacks are blended: it sees what an attacker
-    sees, never the private image.  Returns the result of all V.
+    attack: None is `attacks.idlg`; it gets the `changes` and the labels (V, B), None being its own.
+    success(out) (V,) says which attacks are blended, by what an attacker sees.
+    Returns the result of all V.
     Raises ValueError for alpha outside [0, 1) and wave < 1, and as the attack does.
     Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
     counts a success by its objective).

@@ -32,7 +32,7 @@ WORDS = [
     distances.likelihood(0.1), priors.total_variation(0.1), priors.smooth(0.2), solvers.lbfgs,
     solvers.lbfgs_torch(history=7), solvers.adam(lr=0.02), solvers.sign_adam(box=None), labels.idlg,
     labels.idlg(layer="fc"), attacks.surrogate(0.25), attacks.simulated(0.1, steps=3),
-    adaptive.within_cells(4), adaptive.left_out("fc.weight", "fc.bias"), adaptive.noisy_weights(0.3),
+    adaptive.within_cells(4), adaptive.left_out("fc.weight", "b"), adaptive.noisy_weights(0.3),
     keylock.gains_searched(), keylock.key_searched("sigmoid"),
 ]  # fmt: skip
 
