@@ -137,11 +137,11 @@ def packed(leak: Leak, **more: object) -> bytes:
         for what in PARTS
         for name, tensor in getattr(leak, what).items()
     }
-    header: dict[str, Any] = {name: getattr(leak, name) for name in HEADER}
+    header: dict[str, Any] = {name: getattr(leak, name) for name in HEADER} | more
     # the file format sorts its tensors, and which layer is the last one is told by their order
     header["names"] = list(tensors)
     # one entry alone: the file format writes several in another order each time
-    return safetensors.torch.save(tensors, metadata={"leak": json.dumps({**header, **more})})
+    return safetensors.torch.save(tensors, metadata={"leak": json.dumps(header)})
 
 
 def unpacked(header: dict[str, Any], tensors: Tensors) -> Leak:
