@@ -249,7 +249,7 @@ BY_HAND = {
     "idlg": attacks.idlg,
     "cosine": partial(attacks.idlg, distance=distances.cosine),
     "defended": partial(attacks.idlg, defend=clipped),
-    "dlm": partial(attacks.dlm, k=2.0),
+    "dlm": partial(attacks.dlm, unknowns={"k": 2.0}),
     "dlm_plus": attacks.dlm_plus,
 }
 
