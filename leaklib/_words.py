@@ -12,7 +12,7 @@ class Word:
     what it acts on, it acts, with the settings of this call.
     """
 
-    formula = ""  # LaTeX, where it says more than the name
+    formula = ""  # LaTeX with the settings as %(name)s, where it says more than the name
 
     def act(self, *args: Any, **given: Any) -> Any:
         """What the word does when it is called."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import distances
 from ._batching import batched, first
 from ._errors import bad
-from ._numbers import inverse, norm
+from ._numbers import inverse, norm, total
 from ._words import Word
 from .client import check_leak, gradient
 from .defenses import noise_factors, spacing_of
@@ -109,8 +109,8 @@ class noisy_weights(Word):
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
         f = noise_factors(leak.weights, self.bound)
         h = leak.direction
-        inner = torch.stack([(g * h[n]).sum() / f[n] ** 2 for n, g in gradient.items()]).sum()
-        squared = torch.stack([g.square().sum() / f[n] ** 2 for n, g in gradient.items()]).sum()
+        inner = total((g * h[n]).sum() / f[n] ** 2 for n, g in gradient.items())
+        squared = total(g.square().sum() / f[n] ** 2 for n, g in gradient.items())
         # s = <g, h> / <g, g>
         s = inner * inverse(squared)
         return {n: h[n] + (s * g - h[n]) / f[n] for n, g in gradient.items()}

@@ -223,12 +223,9 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
 
         r (B, M) the inputs of the layer;  score_f = sum_b ||d r_bf / d x_b|| / |r_bf|
 
-    layer: its name.  The share q of the columns of dV with the smallest score are set to zero,
-    floor(q M) of them; the bias and the other layers are sent as they are.  0 <= q <= 1.
-    The smallest are those that the paper keeps from the attacker: an input that is large against
-    its derivative pins the image down.  The published code has r in place of |r|, so that a
-    negative input is always dropped.
-    Raises ValueError for a layer that is not linear.  Source: Sun et al. 2021, published code.
+    layer: its name.  Of the columns of dV the floor(q M) with the smallest score become zero, those
+    of inputs that are large against their derivative and so pin the image down.  0 <= q <= 1.
+    Source: Sun et al. 2021, published code (where r stands for |r|: it always drops a negative r).
 
     >>> model = nn.Sequential(nn.Sigmoid(), nn.Linear(4, 3))
     >>> W, g = dict(model.named_parameters()), soteria("1", 0.5).gradient(model, torch.Generator())
@@ -276,12 +273,9 @@ def weights_noise(
     """Noise on the weights, the first defence of DLM's paper: W + f b L for each tensor.
 
     f is that of `noise_factors(W, bound)`, L of the Laplace law (standard deviation sqrt(2)), or
-    normal.  b >= 0 and bound > 0.  both: W_t is changed as well, though the server that sent it
-    knows it anyway.
-    The published code calls it differential privacy: it divides W by f and multiplies by f again,
-    so that nothing is clipped.
-    Raises ValueError for another law.
-    Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py).
+    normal.  b >= 0 and bound > 0.  both: W_t is changed as well, though the server knows it anyway.
+    Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py), which calls it differential
+    privacy: it divides W by f and multiplies by f again, so that nothing is clipped.
 
     >>> noisy = weights_noise(1e-3).change({"w": torch.ones(10_000)}, random.generator(0, "noise"))
     >>> print(f"{(noisy['w'] - 1).std():.1f}")  # sqrt(2) f b, with f = 100 / 0.2
@@ -303,9 +297,6 @@ def noise_factors(weights: Tensors, bound: float = 0.2) -> Tensors:
 
     f = max(1, n(W) / bound),  n(W) the norm of a vector, and of a W with more dimensions the
     largest norm along the second.  Source: Zhao, Luo & Ding 2022, published code.
-
-    >>> noise_factors({"w": torch.tensor([[3.0, 4.0], [0.0, 1.0]]), "b": torch.zeros(2)})
-    {'w': tensor(25.), 'b': tensor(1.)}
     """
     largest = {n: W.norm() if W.ndim < 2 else W.norm(dim=1).max() for n, W in weights.items()}
     return {name: (size / bound).clamp(min=1) for name, size in largest.items()}

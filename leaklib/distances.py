@@ -1,20 +1,13 @@
-"""What "agree" means: distances between what the attacker's guess would send and what was sent.
+"""What "agree" means: the distance of two directions {name: tensor}, of one problem."""
 
-A distance takes two directions {name: tensor} of one problem and returns a number.  Attacks batch
-it over their problems.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from ._errors import bad
-from ._numbers import inverse, root
+from ._errors import positive
+from ._numbers import inverse, norm, root, total
 from ._words import Word
 from .leak import Tensors
 
@@ -24,17 +17,12 @@ Distance = Callable[[Tensors, Tensors], Tensor]
 F = TypeVar("F", bound=Distance)
 
 
-def _with_formula(latex: str) -> Callable[[F], F]:
-    """Gives a distance its `formula`, as a `Word` has one."""
-
-    def marked(distance: F) -> F:
-        distance.__dict__["formula"] = latex
-        return distance
-
-    return marked
+def _with(formula: str) -> Callable[[F], F]:
+    """Gives a function its formula, as a `Word` has one."""
+    return lambda distance: distance.__dict__.update(formula=formula) or distance
 
 
-@_with_formula(r"\sum_l \left\| g_l - h_l \right\|^2")
+@_with(r"\sum_l \left\| g_l - h_l \right\|^2")
 def l2(g: Tensors, h: Tensors) -> Tensor:
     """Squared Euclidean distance, summed over all parameters: sum_l ||g_l - h_l||_F^2.
 
@@ -44,10 +32,10 @@ def l2(g: Tensors, h: Tensors) -> Tensor:
     >>> l2(one, two)
     tensor(5.)
     """
-    return _total((g[name] - h[name]).square().sum() for name in h)
+    return total((g[name] - h[name]).square().sum() for name in h)
 
 
-@_with_formula(r"1 - \frac{\langle g, h \rangle}{\| g \| \, \| h \|}")
+@_with(r"1 - \frac{\langle g, h \rangle}{\| g \| \, \| h \|}")
 def cosine(g: Tensors, h: Tensors) -> Tensor:
     """One minus the cosine of the angle between the two, all parameters concatenated; in [0, 2].
 
@@ -60,13 +48,13 @@ def cosine(g: Tensors, h: Tensors) -> Tensor:
     tensor(1.)
     """
     # 1 - <u, v> = |u - v|^2 / 2,  u = g / |g|,  v = h / |h|
-    scale_g, scale_h = _one_over_norm(g, h), _one_over_norm(h, h)
-    apart = _total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
+    scale_g, scale_h = (inverse(norm({name: d[name] for name in h})) for d in (g, h))
+    apart = total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
     # a zero has no direction: its "unit vector" is zero, and the half that it lacks is added
     return apart / 2 + ((scale_g == 0).to(apart) + (scale_h == 0).to(apart)) / 2
 
 
-@_with_formula(r"\sum_l \left\| \frac{g_l}{n(g)} - \frac{h_l}{n(h)} \right\|^2")
+@_with(r"\sum_l \left\| \frac{g_l}{n(g)} - \frac{h_l}{n(h)} \right\|^2")
 def mean_norm(g: Tensors, h: Tensors) -> Tensor:
     """The distance of DLM+: each divided by the mean norm of its tensors, so that scales cancel.
 
@@ -79,11 +67,11 @@ def mean_norm(g: Tensors, h: Tensors) -> Tensor:
     tensor(0.)
     """
     # 1 / n(g),  1 / n(h)
-    scale_g, scale_h = (inverse(_total(_norms(d, h)) / len(h)) for d in (g, h))
-    return _total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
+    scale_g, scale_h = (inverse(total(_norms(d, h)) / len(h)) for d in (g, h))
+    return total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
 
 
-@_with_formula(r"\sum_l \left\| \frac{g_l}{\| g_l \|} - \frac{h_l}{\| h_l \|} \right\|^2")
+@_with(r"\sum_l \left\| \frac{g_l}{\| g_l \|} - \frac{h_l}{\| h_l \|} \right\|^2")
 def each_norm(g: Tensors, h: Tensors) -> Tensor:
     """Every tensor divided by its own norm: sum_l || g_l / ||g_l|| - h_l / ||h_l|| ||_F^2.
 
@@ -95,10 +83,10 @@ def each_norm(g: Tensors, h: Tensors) -> Tensor:
     """
     pairs = zip(h, _norms(g, h), _norms(h, h))
     unit = ((inverse(n_g) * g[name] - inverse(n_h) * h[name]) for name, n_g, n_h in pairs)
-    return _total(apart.square().sum() for apart in unit)
+    return total(apart.square().sum() for apart in unit)
 
 
-@_with_formula(r"\min_k \left\| g - k h \right\|^2")
+@_with(r"\min_k \left\| g - k h \right\|^2")
 def projected(g: Tensors, h: Tensors) -> Tensor:
     """Squared distance of g from the line through h: min_k ||g - k h||^2 = ||g||^2 (1 - cos^2).
 
@@ -110,9 +98,9 @@ def projected(g: Tensors, h: Tensors) -> Tensor:
     tensor(1.)
     """
     # k = <g, h> / ||h||^2
-    squared = _total(h[name].square().sum() for name in h)
-    k = _total((g[name] * h[name]).sum() for name in h) * inverse(squared)
-    return _total((g[name] - k * h[name]).square().sum() for name in h)
+    squared = total(h[name].square().sum() for name in h)
+    k = total((g[name] * h[name]).sum() for name in h) * inverse(squared)
+    return total((g[name] - k * h[name]).square().sum() for name in h)
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,30 +119,14 @@ class likelihood(Word):
     """
 
     sigma: float
+    formula = r"\sum_l \frac{\| g_l - h_l \|^2}{2 \cdot %(sigma)g^2}"
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise bad("sigma", self.sigma, "a positive standard deviation")
-
-    @property
-    def formula(self) -> str:
-        return rf"\sum_l \frac{{\| g_l - h_l \|^2}}{{2 \cdot {self.sigma:g}^2}}"
+        positive("sigma", self.sigma, "a standard deviation")
 
     def act(self, g: Tensors, h: Tensors) -> Tensor:
         # sum_l ||g_l - h_l||^2 / (2 sigma^2)
         return l2(g, h) / (2 * self.sigma**2)
-
-
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    return reduce(add, parts)
-
-
-def _one_over_norm(g: Tensors, names: Tensors) -> Tensor:
-    """1 / ||g||, and 0 for a zero."""
-    squared = _total(g[name].square().sum() for name in names)
-    # the root of zero has no gradient: keep it out of the graph
-    safe = torch.where(squared > 0, squared, torch.ones_like(squared))
-    return torch.where(squared > 0, safe.rsqrt(), torch.zeros_like(safe))
 
 
 def _norms(g: Tensors, names: Tensors) -> list[Tensor]:

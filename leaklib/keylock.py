@@ -46,10 +46,6 @@ class KeyLock(nn.Module):
     itself without `norm`.  In the published code n is BatchNorm in training mode without gain and
     shift; for one image that is the same, and here no image depends on the others of its batch.
     Raises ValueError for another gate.
-
-    >>> lock = KeyLock(nn.Conv2d(1, 4, 3), new_key(8))
-    >>> lock(torch.rand(2, 1, 6, 6)).shape
-    torch.Size([2, 4, 4, 4])
     """
 
     key: Tensor
@@ -67,8 +63,7 @@ class KeyLock(nn.Module):
         return gains(dict(self.named_parameters()), self.key, self.gate)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.conv(x)
-        return _scaled(_normalized(z) if self.norm else z, *self.gains())
+        return _scaled(self.conv(x), self.norm, *self.gains())
 
 
 class Opened(nn.Module):
@@ -87,8 +82,7 @@ class Opened(nn.Module):
         self.register_buffer("beta", torch.zeros(conv.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.conv(x)
-        return _scaled(_normalized(z) if self.norm else z, self.gamma, self.beta)
+        return _scaled(self.conv(x), self.norm, self.gamma, self.beta)
 
 
 def gains(maps: Tensors, key: Tensor, gate: str) -> tuple[Tensor, Tensor]:
@@ -126,17 +120,10 @@ def shared(model: nn.Module, leak: Leak, maps: bool = False) -> Leak:
 
     maps: the two maps are sent as well, among the buffers, as the attacker of the published test
     has them; the key never is.
-
-    >>> model = nn.Sequential(KeyLock(nn.Conv2d(1, 4, 3), new_key(8)))
-    >>> W = dict(model.named_parameters())
-    >>> list(shared(model, Leak(W, W)).update)
-    ['0.conv.weight', '0.conv.bias']
     """
     names = _private_names(model)
+    both = {name: leak.weights[name] for name in names if maps and name in leak.weights}
     sent = without(leak, names)
-    if not maps:
-        return sent
-    both = {name: leak.weights[name] for name in names if name in leak.weights}
     return replace(sent, buffers={**sent.buffers, **both})
 
 
@@ -187,13 +174,10 @@ def _behind(
 
 @dataclass(frozen=True, repr=False)
 class gains_searched(Word):
-    """What the client computed, behind a lock whose gains and shifts are searched with the image.
+    """g(W, x', y; gamma, beta), behind a lock whose gains and shifts are searched with the image.
 
-        g(W, x', y; gamma, beta)
-
-    The two begin at the guess that `guessed` puts into the leak, and are found in
-    `unknowns["gamma"]` and `["beta"]` (V, O).  Nothing private is known.  lock: its name in the
-    network.  Raises ValueError for a leak that lacks the guess.
+    They begin at the guess that `guessed` puts into the leak (ValueError without), and are found in
+    `unknowns["gamma"]` and `["beta"]` (V, O).  Nothing private is known.  lock: its name.
     """
 
     lock: str = "lock"
@@ -208,20 +192,17 @@ class gains_searched(Word):
 
 @dataclass(frozen=True, repr=False)
 class key_searched(Word):
-    """The same by an attacker who owns the two maps (`shared(…, maps=True)`): the key is searched.
+    """The same with gamma = s(A k + a), beta = s(B k + b), and k searched from 1/2 everywhere.
 
-        gamma = s(A k + a),  beta = s(B k + b),  k from 1/2 everywhere
-
-    The attacker of the published test.  The result holds `unknowns["key"]` (V, L).  gate: the s of
-    the lock.  lock: its name.  Raises ValueError for another gate, and a leak without the maps.
+    The attacker of the published test, who owns the maps (`shared(…, maps=True)`; ValueError for a
+    leak without).  The result holds `unknowns["key"]` (V, L).  gate: s.  lock: its name.
     """
 
     gate: str = "relu"
     lock: str = "lock"
 
     def __post_init__(self) -> None:
-        if self.gate not in GATES:
-            raise bad("gate", repr(self.gate), f"one of {', '.join(GATES)}")
+        one_of("gate", self.gate, GATES)
 
     @property
     def unknowns(self) -> dict[str, Callable[[Leak], Tensor]]:
@@ -242,9 +223,8 @@ attack = replace(
     y = labels.idlg(leak);  min over x', gamma, beta of ||g(W, x', y; gamma, beta) - h||^2.
 
     model: what `keylock.opened` gives.  leak: what `keylock.shared` gives, with the first guess of
-    gamma and beta by `keylock.guessed`.  `predict=keylock.key_searched(gate)` is the attacker of
-    the published test, who owns the maps.  With the true gains in `keylock.guessed`, `attacks.idlg`
-    is the positive control.
+    gamma and beta by `keylock.guessed`; with the true ones `attacks.idlg` is the positive control.
+    `predict=keylock.key_searched(gate)` is the attacker of the published test.
     Source: Ren et al. 2023 (FedKL), published code, for the attack on the key.""",
 )
 
@@ -256,12 +236,10 @@ def _private_names(model: nn.Module) -> list[str]:
     return [f"{lock}.{part}" for lock in locks for part in (*MAPS, "key")]
 
 
-def _normalized(z: Tensor) -> Tensor:
-    # (z - mean) / sqrt(variance + eps), over the pixels
-    apart = z - z.mean((-2, -1), keepdim=True)
-    return apart / (apart.square().mean((-2, -1), keepdim=True) + EPS).sqrt()
-
-
-def _scaled(n: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    # gamma n + beta, (O,) by (N, O, H, W)
-    return gamma[:, None, None] * n + beta[:, None, None]
+def _scaled(z: Tensor, norm: bool, gamma: Tensor, beta: Tensor) -> Tensor:
+    """gamma n(z) + beta, (O,) by (N, O, H, W)."""
+    if norm:
+        # (z - mean) / sqrt(variance + eps), over the pixels
+        z = z - z.mean((-2, -1), keepdim=True)
+        z = z / (z.square().mean((-2, -1), keepdim=True) + EPS).sqrt()
+    return gamma[:, None, None] * z + beta[:, None, None]

@@ -82,10 +82,7 @@ class IDLG(Word):
 
     layer: str | None = None
     __name__ = "idlg"
-
-    @property
-    def formula(self) -> str:
-        return r"\text{argmin}_i \, \frac{\partial \ell}{\partial b_i}"
+    formula = r"\text{argmin}_i \, \frac{\partial \ell}{\partial b_i}"
 
     def act(self, leak: Leak, model: nn.Module | None = None, loss: object = None) -> Tensor:
         if leak.batch_size != 1:

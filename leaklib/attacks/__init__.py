@@ -92,8 +92,6 @@ dlg = Attack(
     labels="joint",
     about="""Deep leakage from gradients: images and soft labels that give the leaked gradient.
 
-    min over x', u' of ||g(W, x', softmax(u')) - h||^2,  u' ~ N(0, 1),  h = leak.direction.
-
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`.
     Source: Zhu et al. 2019, Algorithm 1; published code.""",
 )
@@ -103,10 +101,7 @@ idlg = Attack(
     labels=labels.idlg,
     about="""Improved DLG: read the label off the last layer, then find the image alone.
 
-    y = labels.idlg(leak);  min over x' of ||g(W, x', y) - h||^2.
-
-    Where the label cannot be told it is returned as -1, and the attack, run with class 0, is never
-    marked converged.  A batch needs its `labels`: class numbers, or "joint".
+    A batch needs its `labels`: class numbers, or "joint".
     Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.""",
 )
 
@@ -119,11 +114,8 @@ invert_gradients = replace(
     solver=solvers.sign_adam,
     about="""Inverting Gradients: match the direction of the gradient alone, with a smooth picture.
 
-    min over x' in [0, 1] of 1 - <g, h> / (||g|| ||h||) + 0.1 TV(x').
-
     With the prior the objective ends where its two terms balance, so that a result is hardly ever
-    marked converged.  A batch of more than one image needs its `labels` (`labels.counts` reads how
-    many there are of each class).
+    marked converged.
     The paper's own: `start="normal"`, for pixels of mean 0 and variance 1; `steps=4800` or 24,000.
     Source: Geiping et al. 2020, eq. 4; published code (weight 0.1).""",
 )
@@ -136,12 +128,10 @@ dlm = Attack(
     scale_free=True,
     about="""Deep leakage from model: DLG on weights, where k is what the learning rate hides.
 
-    min over x', u', k of ||g(W_t, x', softmax(u')) - k (W_t - W_{t+1})||^2.
-
-    After one step of SGD at the rate lr the private image has k = 1 / lr.  There is another minimum
-    that says nothing: g -> 0 with k -> 0, an image of which the network is sure.  `converged` is
-    not fooled by it: it asks that the two have one direction.  With a soft label every k = s / lr
-    with s in (0, 1] fits as well.  The result holds k in `unknowns["k"]` (V,).
+    After one step of SGD at the rate lr the private image has k = 1 / lr; with a soft label every
+    k = s / lr, s in (0, 1], fits as well.  There is another minimum that says nothing: g -> 0 with
+    k -> 0, an image of which the network is sure.  `converged` is not fooled by it: it asks that
+    the two have one direction.  The result holds `unknowns["k"]` (V,).
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, k from 60 to 240.
     Source: Zhao, Luo & Ding 2022, published code (DLM.py).""",
 )
@@ -154,8 +144,6 @@ dlm_projected = replace(
     distance=distances.projected,
     about="""DLM with the best k at every evaluation, in closed form: k is not searched for.
 
-    min over x', u' of min_k ||g - k h||^2 = ||g||^2 (1 - cos^2(g, h)),  k = <g, h> / ||h||^2.
-
     So the minimum at g = 0 is bare.
     Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).""",
 )
@@ -167,12 +155,8 @@ dlm_plus = replace(
     scale_free=True,
     about="""DLM+: match directions, so that the client's learning rate cancels and no k is needed.
 
-    min over x' of sum_l ||g_l / n(g) - h_l / n(h)||^2,  n(.) the mean norm of a tensor.
-
-    `labels="joint"` searches the label too, as the paper's code for defences does; of `distances`,
-    `cosine` normalises by the whole norm and `each_norm` every tensor by its own.
-    At learning rates so small that rounding keeps the distance up, `converged` is false of right
-    images too.
+    `labels="joint"` searches the label too, as the paper's code for defences does.  At learning
+    rates so small that rounding keeps the distance up, `converged` is false of right images too.
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, with the true label.
     Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py, dlm_defense.py).""",
 )
@@ -185,8 +169,6 @@ fedavg = replace(
     scale_free=True,
     reads=("weights",),
     about="""Images out of weights after many local steps, by what the attacker takes those to be.
-
-    min over x' of distance(predict(W_t, W_{t+1}, x', y'), W_t - W_{t+1}).
 
     predict: `surrogate()`, whose alpha the result holds in `unknowns["alpha"]`; `single_step`; or
     `simulated(lr, steps=…)`.  `labels.counts` reads the labels of a batch, given lr and steps.

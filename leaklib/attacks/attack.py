@@ -71,7 +71,7 @@ class Attack:
     It stands in place of what `predict` brings under the same name."""
 
     sent: Callable[[Tensors, Tensors], Tensors] | None = None
-    """What the guess is compared with, given h and the unknowns; None is h, the leak's direction."""
+    """What the guess is compared with, of h and the unknowns; None is h, the leak's direction."""
 
     measure: Distance | None = None
     """The distance that says whether the two agree, where it is not `distance`, which then does not

@@ -24,14 +24,10 @@ if TYPE_CHECKING:
     from .attack import Attack
 
 CONVERGED = 1e-7
-"""An attack has converged when its distance is this small against that of a zero gradient."""
-
-STOP = 1e-9
-"""A problem is solved, and stops, when its objective is this small against the same."""
-
-GREY = 1e3
-"""And against so many times the distance of a grey image, where that is less: some networks send
-nearly the same message for every image, so that any image would look matched."""
+"""An attack has converged when its distance is this small against that of a zero gradient, or
+against `GREY` times that of a grey image, where that is less: some networks send nearly the same
+message for every image, so that any image would look matched."""
+STOP, GREY = 1e-9, 1e3  # a problem stops when its objective is STOP times the same
 
 STARTS: dict[str, Callable[..., Tensor]] = {
     "half": lambda size, generator: torch.full(size, 0.5),
@@ -50,14 +46,13 @@ class Reconstruction(NamedTuple):
     images      (V, B, C, H, W) the best iterate by objective; pixels are not clamped
     labels      (V, B) class numbers, -1 where the rule could not tell
     objective   (V,) the objective of those images
-    converged   (V,) whether the distance is below `CONVERGED` times that of a zero gradient, or of
-                a grey image (see `GREY`) where labels are given; with a `defend` that discards
-                much, a wrong image can match what is left
+    converged   (V,) see `CONVERGED` (grey counts where labels are given); with a `defend` that
+                discards much, a wrong image can match what is left
     trace       (V, T) the objective at each evaluation of the restart kept, NaN once it has ended
     evaluations (V,) evaluations spent, all restarts together
     snapshots   {evaluations: (V, B, C, H, W)} where the kept restart stood after 1, 2, 5, 10, …
-    unknowns    {name: (V,)} what else was searched for: "k" of `attacks.dlm`, "alpha" of
-                `attacks.surrogate`, or (V, n); and unknown_snapshots {name: {evaluations: (V,)}}
+    unknowns    {name: (V,)} what else was searched, or (V, n): "k" of `attacks.dlm`, …; and
+                unknown_snapshots {name: {evaluations: (V,)}}
     """
 
     images: Tensor

@@ -41,7 +41,8 @@ def as_formula(a: "Attack") -> str:
     minimised = _formula(a.distance, "(g, h)")
     if a.prior is not None:
         minimised += " + " + _formula(a.prior, "(x')")
-    guess = getattr(a.predict, "formula", "") or f"g(W, x', {_label(a)})"
+    guess = "" if a.predict is single_step else _formula(a.predict, f"(W, x', {_label(a)})")
+    guess = guess or f"g(W, x', {_label(a)})"
     if a.defend is not None:
         guess = rf"{_upright(named(a.defend))}\left( {guess} \right)"
     sent = _upright("what was sent")
@@ -81,7 +82,7 @@ def _is_rule(a: "Attack") -> bool:
 
 def _formula(word: object, of: str) -> str:
     """The word's own formula, or its name as an operator."""
-    return getattr(word, "formula", "") or _upright(named(word)) + of
+    return getattr(word, "formula", "") % vars(word) or _upright(named(word)) + of
 
 
 def _letter(name: str) -> str:

@@ -35,12 +35,7 @@ class Run:
     """The bookkeeping of a batch of problems: who is active, the best iterate, the trace."""
 
     def __init__(
-        self,
-        objective: Objective,
-        z: Points,
-        steps: int,
-        tolerance: Tensor | float,
-        progress: bool,
+        self, objective: Objective, z: Points, steps: int, tolerance: Tensor | float, progress: bool
     ):
         parts = z if isinstance(z, tuple) else (z,)
         P = len(parts[0])
@@ -56,6 +51,9 @@ class Run:
         self.value = self.start.new_full((P,), float("inf"))
         self.evaluations = torch.zeros_like(self.active)
         self.trace, self.snapshots, self.count = [], {}, 0
+        sizes = torch.tensor([part[0].numel() for part in parts])
+        is_picture = torch.tensor([part.ndim == 5 for part in parts])  # (P, B, C, H, W)
+        self.pictures = is_picture.repeat_interleave(sizes).to(self.start.device)  # (n,)
         self.bar = tqdm(total=steps, disable=not progress, desc=f"{P} problems")
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,25 +80,14 @@ class Run:
             self.bar.set_postfix(active=count)
         return rows
 
-    def pictures(self) -> Tensor:
-        """Which of a problem's numbers (n,) are pixels: those of parts (P, B, C, H, W)."""
-        parts = self.like if isinstance(self.like, tuple) else (self.like,)
-        sizes = torch.tensor([part[0].numel() for part in parts])
-        inside = torch.tensor([part.ndim == 5 for part in parts])
-        return inside.repeat_interleave(sizes).to(self.start.device)
-
     def goes_on(self) -> bool:
         return self.count < self.steps and len(self.active) > 0
 
     def solution(self) -> Solution:
         self.bar.close()
-        return Solution(
-            self._points(self.best),
-            self.value,
-            torch.stack(self.trace, dim=1),
-            self.evaluations,
-            {count: self._points(flat) for count, flat in self.snapshots.items()},
-        )
+        stood = {count: self._points(flat) for count, flat in self.snapshots.items()}
+        trace = torch.stack(self.trace, dim=1)  # (P, T)
+        return Solution(self._points(self.best), self.value, trace, self.evaluations, stood)
 
     def _points(self, flat: Tensor) -> Points:
         """The rows (A, n) in the shapes of z, for A problems."""

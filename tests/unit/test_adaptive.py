@@ -209,11 +209,11 @@ def test_likeliest_is_that_of_a_plain_loop(small_digits):
     ]
     wanted = []
     for net, leak in zip(nets, leaks, strict=True):
-        distances = [
+        apart = [
             distances.l2(client.share_gradient(net, x[j, None], y[j, None]).update, leak.update)
             for j in range(8)
         ]
-        wanted.append(int(torch.stack(distances).argmin()))
+        wanted.append(int(torch.stack(apart).argmin()))
     assert adaptive.likeliest(nets[0], stack(leaks), x, y).tolist() == wanted
     assert wanted != list(range(6))
 
@@ -223,7 +223,9 @@ def test_likeliest_is_that_of_a_plain_loop(small_digits):
 
 def photo_leaks(defense, size=16, count=3, lr=None):
     """What three clients send of a photograph each, and the true images and labels (V, 1)."""
-    x, y = data.load("photos", count, size=size, seed=0)
+    photos = data.load("photos", size=size)
+    rows = torch.randperm(72, generator=torch.Generator().manual_seed(0))[:count]
+    x, y = (part[rows] for part in photos)
     share = client.share_gradient if lr is None else client.share_weights
     leak = stack(
         share(
@@ -361,9 +363,9 @@ def test_masked_network_of_the_readers_own(own_network, small_digits, share_each
 
 @pytest.mark.parametrize("value", [0, -1.0, math.nan])
 def test_scales_are_positive(value):
-    with pytest.raises(ValueError, match=f"^sigma: got {value}; wanted a positive"):
+    with pytest.raises(ValueError, match=f"^sigma: got {value}; wanted .*positive"):
         distances.likelihood(value)
-    with pytest.raises(ValueError, match=f"^scale: got {value}; wanted a positive"):
+    with pytest.raises(ValueError, match=f"^scale: got {value}; wanted .*positive"):
         priors.smooth(value)
 
 

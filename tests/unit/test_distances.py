@@ -237,12 +237,12 @@ def test_names_of_the_leak_decide_what_is_compared():
 
 def test_total_variation_is_the_mean_step_between_neighbours():
     x = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    assert priors.total_variation(x) == pytest.approx((0 + 0 + 1) / 3 + (1 + 0 + 1 + 1) / 4)
-    assert priors.total_variation(torch.full((2, 3, 5, 5), 0.3)) == 0
+    assert priors.total_variation()(x) == pytest.approx((0 + 0 + 1) / 3 + (1 + 0 + 1 + 1) / 4)
+    assert priors.total_variation()(torch.full((2, 3, 5, 5), 0.3)) == 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_total_variation_orders_real_images_and_noise(channels, digits):
     noise = torch.rand(4, channels, 28, 28, generator=torch.Generator().manual_seed(0))
     image = digits[0][:4].expand(4, channels, 28, 28)
-    assert priors.total_variation(image) < priors.total_variation(noise) / 2
+    assert priors.total_variation()(image) < priors.total_variation()(noise) / 2
