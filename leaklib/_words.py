@@ -12,6 +12,7 @@ class Word:
     what it acts on, it acts, with the settings of this call.
     """
 
+    called = ""  # the name under which the value of the usual settings is known, where there is one
     formula = ""  # LaTeX with the settings as %(name)s, where it says more than the name
 
     def act(self, *args: Any, **given: Any) -> Any:
@@ -24,12 +25,9 @@ class Word:
         word: Any = replace(self, **settings) if settings else self  # type: ignore[type-var]
         return word.act(*args, **given) if args or given else word
 
-    @property
-    def __name__(self) -> str:
-        return type(self).__name__
-
     def __repr__(self) -> str:
         held = [(field, getattr(self, field.name)) for field in fields(self)]  # type: ignore[arg-type]
         changed = ", ".join(f"{f.name}={value!r}" for f, value in held if value != f.default)
-        is_exported = self.__name__ != type(self).__name__  # as a value of that name, not a class
-        return self.__name__ if is_exported and not changed else f"{self.__name__}({changed})"
+        if self.called and not changed:
+            return self.called
+        return f"{self.called or type(self).__name__}({changed})"

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.functional import one_hot
 
 from ._errors import bad, positive
+from ._numbers import total
 from ._words import Word
 from .client import check_leak, logits_shape
 from .leak import Leak, Tensors
@@ -81,7 +82,7 @@ class IDLG(Word):
     """
 
     layer: str | None = None
-    __name__ = "idlg"
+    called = "idlg"
     formula = r"\text{argmin}_i \, \frac{\partial \ell}{\partial b_i}"
 
     def act(self, leak: Leak, model: nn.Module | None = None, loss: object = None) -> Tensor:
@@ -148,7 +149,7 @@ def counts(
     else:
         # e_i = (dl/dV_i) / (dl/db_i),  pi_i = softmax(V e_i + b)
         e = torch.where(db[..., None] == 0, 0.0, dV / db[..., None])  # (V, C, M)
-        pi = sum(share * (e @ V.mT + b[:, None]).softmax(-1) for share, V, b in ends)  # (V, C, C)
+        pi = total(share * (e @ V.mT + b[:, None]).softmax(-1) for share, V, b in ends)  # (V, C, C)
         # sum_i n_i pi_ij - n_j = B dl/db_j;  sum_i n_i = B
         left = torch.cat([pi.mT - torch.eye(pi.shape[-1]).to(pi), torch.ones_like(pi[:, :1])], 1)
         right = torch.cat([B * db, torch.full_like(db[:, :1], B)], 1)  # (V, C + 1)

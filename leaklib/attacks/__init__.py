@@ -10,6 +10,7 @@ problems of a leak at once.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -59,12 +60,12 @@ def plain(
     X, U = first_points(attack, 1, shape, first(h), seed, classes, y is None)
     c = first_unknowns(attack, stack([leak]), X)
 
-    def guess(z: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensors]:
+    def guess(z: Any) -> tuple[Tensor, Tensor, Tensors]:
         x, *rest = (part[0] for part in z)  # a solver's z has an axis of problems: here of one
         q = rest.pop(0).softmax(-1) if y is None else one_hot(y[0].clamp(min=0), classes).to(x)
         return x, q, dict(zip(c, rest))
 
-    def objective(z: tuple[Tensor, ...], _: Tensor) -> Tensor:
+    def objective(z: Any, _: Tensor) -> Tensor:
         x, q, numbers = guess(z)
         G = attack.predict(g, leak, x, q, numbers)
         if attack.defend is not None:

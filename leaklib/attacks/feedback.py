@@ -83,9 +83,16 @@ def _joined(outs: Sequence[Reconstruction]) -> Reconstruction:
     T = max(out.trace.shape[1] for out in outs)
     traces = [F.pad(out.trace, (0, T - out.trace.shape[1]), value=torch.nan) for out in outs]
     counts = sorted({count for out in outs for count in out.snapshots})
-    whole = ("images", "labels", "objective", "converged", "evaluations")
+    images, labels, objective, converged, evaluations = (
+        torch.cat([getattr(out, name) for out in outs])
+        for name in ("images", "labels", "objective", "converged", "evaluations")
+    )
     return Reconstruction(
-        **{name: torch.cat([getattr(out, name) for out in outs]) for name in whole},
+        images,
+        labels,
+        objective,
+        converged,
+        evaluations=evaluations,
         trace=torch.cat(traces),
         # an attack that was over by then stands where it ended
         snapshots={n: torch.cat([o.snapshots.get(n, o.images) for o in outs]) for n in counts},

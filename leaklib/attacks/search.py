@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -250,7 +250,7 @@ def distances_of(
     """evaluate(z, problems) -> (P,): the attack's distance, and the one that says `converged`."""
     g = gradient(model)
     plain_step = attack.predict is single_step
-    layers = gradients.layers(model, leak.update, shape) if plain_step else None
+    layers = gradients.layers(model, list(leak.update), shape) if plain_step else None
 
     def leak_of(p: Problem) -> Leak:
         return replace(leak, weights=p.W, buffers=p.buffers, update=p.update, victims=None)
@@ -265,7 +265,7 @@ def distances_of(
             x, q, c = read(z, problem)
             return apart(attack.predict(g, leak_of(problem), x, q, c), problem, c)
 
-        if layers is None:
+        if (chain := layers) is None:
             return batched(one)
         of_each = batched(apart)
         is_squared = distance is distances.l2 and attack.defend is None and attack.sent is None
@@ -277,7 +277,7 @@ def distances_of(
                 compare = gradients.by_autograd(
                     lambda G, *values: of_each(G, problems, dict(zip(c, values)))
                 )
-            return gradients.value(layers, problems.W, x, q, compare, tuple(c.values()))
+            return gradients.value(chain, problems.W, x, q, compare, tuple(c.values()))
 
         return chained
 
@@ -289,7 +289,7 @@ def of_victims(evaluate: Evaluate, problems: Problem, R: int) -> Objective:
     """`evaluate(z, problems)` of the problems numbered `index`, R of them to a victim."""
     rows: dict = {}
 
-    def objective(z: Point, index: Tensor) -> Tensor:
+    def objective(z: Any, index: Tensor) -> Tensor:
         # the same index object comes back until a problem leaves: slice the weights only then
         if rows.get("index") is not index:
             rows.update(index=index, problems=each(lambda t: t[index // R], problems))

@@ -55,7 +55,7 @@ class TorchLBFGS(Solver):
 
     history: int = 100
     safeguard = False
-    __name__ = "lbfgs_torch"
+    called = "lbfgs_torch"
 
     def minimise(self, run: Run) -> Solution:
         x, pairs = run.start, Pairs(run.start, min(self.history, run.steps))  # (A, n)
@@ -133,7 +133,7 @@ class LBFGS(TorchLBFGS):
 
     whiten: bool = True
     safeguard = True
-    __name__ = "lbfgs"
+    called = "lbfgs"
 
     def act(self, objective: Objective, z: Points, **given: Any) -> Solution:
         if not self.whiten:
@@ -158,7 +158,7 @@ class Adam(Solver):
     lr: float = 0.1
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    __name__ = "adam"
+    called = "adam"
 
     def __post_init__(self) -> None:
         positive("lr", self.lr, "a learning rate")
@@ -211,7 +211,7 @@ class SignAdam(Adam):
     """
 
     box: tuple[float, float] | None = (0.0, 1.0)
-    __name__ = "sign_adam"
+    called = "sign_adam"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,10 +16,9 @@ class Pairs:
 
     def __init__(self, like: Tensor, m: int):
         P, n = like.shape
-        double = dict(dtype=torch.float64, device=like.device)
         self.SY = like.new_zeros(P, m, 2, n)  # a ring of m slots, each of one s and one y
-        self.R, self.YY = torch.zeros(P, m, m, **double), torch.zeros(P, m, m, **double)
-        self.c = torch.ones(P, **double)
+        self.R, self.YY = like.new_zeros(2, P, m, m, dtype=torch.float64).unbind()
+        self.c = like.new_ones(P, dtype=torch.float64)
         self.pushed = torch.zeros(P, dtype=torch.int64, device=like.device)
 
     def keep(self, rows: Tensor) -> None:

@@ -267,9 +267,9 @@ def test_true_gains_are_the_positive_control_and_a_guess_is_worse(small_digits):
 @pytest.mark.parametrize("gate", ["sigmoid", "none"])
 def test_gains_or_key_are_found_with_the_image(search, gate, small_digits):
     opened, leak, _, x, y = digits_behind(small_digits, maps=True, gate=gate, norm=False)
-    out = keylock.attack(
-        opened, keylock.guessed(leak, HALF, HALF), DIGIT, search=search, gate=gate, steps=400
-    )
+    predict = {"gains": keylock.gains_searched(), "key": keylock.key_searched(gate)}[search]
+    guessed = keylock.guessed(leak, HALF, HALF)
+    out = keylock.attack(opened, guessed, DIGIT, predict=predict, steps=400)
     assert torch.equal(out.labels, y), "the label is read off"
     assert metrics.ssim(out.images[:, 0], x).min() > 0.9
     shapes = {"gains": {"gamma": (3, 12), "beta": (3, 12)}, "key": {"key": (3, 20)}}
@@ -349,11 +349,9 @@ def test_guess_has_a_number_for_each_channel(batch):
 def test_search_is_for_gains_or_the_key_and_needs_its_beginning(small_digits):
     opened, leak, _, _, _ = digits_behind(small_digits)
     guessed = keylock.guessed(leak, HALF, HALF)
-    with pytest.raises(ValueError, match='^search: got \'maps\'; wanted "gains" or "key"'):
-        keylock.attack(opened, guessed, DIGIT, search="maps")
     with pytest.raises(ValueError, match="^gate: got 'tanh'; wanted one of relu, sigmoid, none"):
-        keylock.attack(opened, guessed, DIGIT, search="key", gate="tanh")
+        keylock.key_searched("tanh")
     with pytest.raises(ValueError, match=r"^leak.buffers: got no 'lock.gain.weight'; .*maps=True"):
-        keylock.attack(opened, guessed, DIGIT, search="key")
+        keylock.attack(opened, guessed, DIGIT, predict=keylock.key_searched())
     with pytest.raises(ValueError, match="^leak.buffers: got no 'lock.gamma'"):
         keylock.attack(opened, leak, DIGIT)

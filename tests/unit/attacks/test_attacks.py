@@ -30,7 +30,7 @@ LBFGS = (solvers.lbfgs, solvers.lbfgs_torch)
 
 
 def named(fn):
-    return getattr(fn, "name", None) or fn.__name__
+    return getattr(fn, "name", None) or getattr(fn, "__name__", repr(fn))
 
 
 def lenet(seed=0):

@@ -16,7 +16,7 @@ ATTACKS = [attacks.dlm, attacks.dlm_projected, attacks.dlm_plus]
 
 
 def named(fn):
-    return getattr(fn, "name", None) or fn.__name__
+    return getattr(fn, "name", None) or getattr(fn, "__name__", repr(fn))
 
 
 def small(seed=0):

@@ -363,7 +363,7 @@ def test_defence_that_the_attacker_knows_is_applied_to_its_prediction(four):
     assert seen and all(what == ("weights", None, shapes) for what in seen)
 
 
-@pytest.mark.parametrize("solver", [solvers.lbfgs_torch, solvers.adam], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("solver", [solvers.lbfgs_torch, solvers.adam], ids=repr)
 def test_another_solver_moves_image_and_alpha(solver, four):
     x, y = (t[:2] for t in four)
     out = attacks.fedavg(small(), send(x, y, steps=3), SMALL, solver=solver, steps=20)

@@ -12,7 +12,7 @@ ALL = [solvers.lbfgs, solvers.lbfgs_torch, solvers.adam, solvers.sign_adam]
 
 
 def named(solver):
-    return solver.__name__
+    return repr(solver)
 
 
 def idlg_problems(digits, count, seed=0):
