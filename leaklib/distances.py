@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch  # noqa: F401 (the examples)
 from torch import Tensor
 
 from ._errors import positive

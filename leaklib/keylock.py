@@ -225,7 +225,16 @@ attack = replace(
     model: what `keylock.opened` gives.  leak: what `keylock.shared` gives, with the first guess of
     gamma and beta by `keylock.guessed`; with the true ones `attacks.idlg` is the positive control.
     `predict=keylock.key_searched(gate)` is the attacker of the published test.
-    Source: Ren et al. 2023 (FedKL), published code, for the attack on the key.""",
+    Source: Ren et al. 2023 (FedKL), published code, for the attack on the key.
+
+    >>> from leaklib.client import share_gradient
+    >>> layers = KeyLock(nn.Conv2d(1, 6, 3), new_key(8)), nn.Flatten(), nn.Linear(24, 3)
+    >>> net = nn.Sequential(*layers)
+    >>> leak = shared(net, share_gradient(net, torch.rand(1, 1, 4, 4), torch.tensor([2])))
+    >>> guess = guessed(leak, torch.ones(6), torch.zeros(6), lock="0")
+    >>> attack(opened(net), guess, (1, 1, 4, 4), predict=gains_searched("0"), steps=20).labels
+    tensor([[2]])
+    """,
 )
 
 

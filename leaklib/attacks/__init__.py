@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch  # noqa: F401 (the examples)
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from .. import distances, labels, priors, solvers
 from .._batching import first
@@ -62,7 +63,7 @@ def plain(
 
     def guess(z: Any) -> tuple[Tensor, Tensor, Tensors]:
         x, *rest = (part[0] for part in z)  # a solver's z has an axis of problems: here of one
-        q = rest.pop(0).softmax(-1) if y is None else one_hot(y[0].clamp(min=0), classes).to(x)
+        q = rest.pop(0).softmax(-1) if y is None else F.one_hot(y[0].clamp(min=0), classes).to(x)
         return x, q, dict(zip(c, rest))
 
     def objective(z: Any, _: Tensor) -> Tensor:
@@ -94,7 +95,14 @@ dlg = Attack(
     about="""Deep leakage from gradients: images and soft labels that give the leaked gradient.
 
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`.
-    Source: Zhu et al. 2019, Algorithm 1; published code.""",
+    Source: Zhu et al. 2019, Algorithm 1; published code.
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_gradient(net, x, y)
+    >>> dlg(net, leak, x.shape).labels
+    tensor([[7]])
+    """,
 )
 
 idlg = Attack(
@@ -103,7 +111,14 @@ idlg = Attack(
     about="""Improved DLG: read the label off the last layer, then find the image alone.
 
     A batch needs its `labels`: class numbers, or "joint".
-    Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.""",
+    Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_gradient(net, x, y)
+    >>> print(f"{idlg(net, leak, x.shape).images.mean():.1f}")
+    0.7
+    """,
 )
 
 invert_gradients = replace(
@@ -118,7 +133,14 @@ invert_gradients = replace(
     With the prior the objective ends where its two terms balance, so that a result is hardly ever
     marked converged.
     The paper's own: `start="normal"`, for pixels of mean 0 and variance 1; `steps=4800` or 24,000.
-    Source: Geiping et al. 2020, eq. 4; published code (weight 0.1).""",
+    Source: Geiping et al. 2020, eq. 4; published code (weight 0.1).
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_gradient(net, x, y)
+    >>> print(f"{invert_gradients(net, leak, x.shape, steps=200).images.mean():.1f}")
+    0.7
+    """,
 )
 
 dlm = Attack(
@@ -134,7 +156,14 @@ dlm = Attack(
     k -> 0, an image of which the network is sure.  `converged` is not fooled by it: it asks that
     the two have one direction.  The result holds `unknowns["k"]` (V,).
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, k from 60 to 240.
-    Source: Zhao, Luo & Ding 2022, published code (DLM.py).""",
+    Source: Zhao, Luo & Ding 2022, published code (DLM.py).
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> print(f"{dlm(net, leak, x.shape, labels=labels.idlg).unknowns['k'][0]:.1f}")
+    10.0
+    """,
 )
 
 dlm_projected = replace(
@@ -146,7 +175,14 @@ dlm_projected = replace(
     about="""DLM with the best k at every evaluation, in closed form: k is not searched for.
 
     So the minimum at g = 0 is bare.
-    Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).""",
+    Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> print(f"{dlm_projected(net, leak, x.shape, labels=7).images.mean():.1f}")
+    0.7
+    """,
 )
 
 dlm_plus = replace(
@@ -159,7 +195,14 @@ dlm_plus = replace(
     `labels="joint"` searches the label too, as the paper's code for defences does.  At learning
     rates so small that rounding keeps the distance up, `converged` is false of right images too.
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, with the true label.
-    Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py, dlm_defense.py).""",
+    Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py, dlm_defense.py).
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> print(f"{dlm_plus(net, leak, x.shape).images.mean():.1f}")
+    0.7
+    """,
 )
 
 fedavg = replace(
@@ -173,5 +216,12 @@ fedavg = replace(
 
     predict: `surrogate()`, whose alpha the result holds in `unknowns["alpha"]`; `single_step`; or
     `simulated(lr, steps=…)`.  `labels.counts` reads the labels of a batch, given lr and steps.
-    Source: Zhu, Yao & Blaschko 2023 (SME), Geiping et al. 2020 and Dimitrov et al. 2022.""",
+    Source: Zhu, Yao & Blaschko 2023 (SME), Geiping et al. 2020 and Dimitrov et al. 2022.
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
+    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> print(f"{fedavg(net, leak, x.shape).images.mean():.1f}")
+    0.7
+    """,
 )

@@ -46,6 +46,12 @@ def dlg_fb(
     Raises ValueError for alpha outside [0, 1) and wave < 1, and as the attack does.
     Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
     counts a success by its objective).
+
+    >>> from leaklib import client, models
+    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((3, 1, 4, 4), 0.7), torch.tensor([7, 1, 2])
+    >>> leaks = [client.share_gradient(net, x[i, None], y[i, None]) for i in range(3)]
+    >>> dlg_fb(net, leaks, (1, 1, 4, 4)).labels.tolist()
+    [[7], [1], [2]]
     """
     from . import idlg  # which is made after this function
 
