@@ -20,20 +20,11 @@ from .. import distances, labels, priors, solvers
 from .._batching import first
 from ..client import gradient
 from ..leak import Leak, Tensors, stack
+from . import search
 from .attack import Attack
 from .feedback import dlg_fb
 from .predict import simulated, single_step, surrogate
-from .search import (
-    CONVERGED,
-    GREY,
-    STARTS,
-    STOP,
-    Reconstruction,
-    check,
-    first_points,
-    first_unknowns,
-    labels_of,
-)  # fmt: skip
+from .search import CONVERGED, GREY, STARTS, STOP, Reconstruction
 
 __all__ = [
     "plain", "Attack", "dlg", "idlg", "invert_gradients", "dlg_fb",
@@ -56,10 +47,10 @@ def plain(
     (7, True)
     """
     g, h = gradient(model), leak.direction
-    classes = check(model, leak, shape, attack.reads)
-    y = labels_of(attack, model, leak, 1, classes)  # (1, B); None: to be searched
-    X, U = first_points(attack, 1, shape, first(h), seed, classes, y is None)
-    c = first_unknowns(attack, stack([leak]), X)
+    classes = search.check(model, leak, shape, attack.reads)
+    y = search.labels_of(attack, model, leak, 1, classes)  # (1, B); None: to be searched
+    X, U = search.first_points(attack, 1, shape, first(h), seed, classes, y is None)
+    c = search.first_unknowns(attack, stack([leak]), X)
 
     def guess(z: Any) -> tuple[Tensor, Tensor, Tensors]:
         x, *rest = (part[0] for part in z)  # a solver's z has an axis of problems: here of one
@@ -99,8 +90,7 @@ dlg = Attack(
 
     >>> from leaklib import client, models
     >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_gradient(net, x, y)
-    >>> dlg(net, leak, x.shape).labels
+    >>> dlg(net, client.share_gradient(net, x, y), x.shape).labels
     tensor([[7]])
     """,
 )
@@ -115,8 +105,7 @@ idlg = Attack(
 
     >>> from leaklib import client, models
     >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_gradient(net, x, y)
-    >>> print(f"{idlg(net, leak, x.shape).images.mean():.1f}")
+    >>> print(f"{idlg(net, client.share_gradient(net, x, y), x.shape).images.mean():.1f}")
     0.7
     """,
 )
@@ -137,8 +126,8 @@ invert_gradients = replace(
 
     >>> from leaklib import client, models
     >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_gradient(net, x, y)
-    >>> print(f"{invert_gradients(net, leak, x.shape, steps=200).images.mean():.1f}")
+    >>> out = invert_gradients(net, client.share_gradient(net, x, y), x.shape, steps=200)
+    >>> print(f"{out.images.mean():.1f}")
     0.7
     """,
 )
@@ -174,7 +163,6 @@ dlm_projected = replace(
     distance=distances.projected,
     about="""DLM with the best k at every evaluation, in closed form: k is not searched for.
 
-    So the minimum at g = 0 is bare.
     Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).
 
     >>> from leaklib import client, models

@@ -67,11 +67,8 @@ class Reconstruction(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What one problem reads, or P of them, stacked: its leak, and its labels where they are given.
-
-    W, buffers, update are those of `Leak`, h is its direction, and q (B, classes) the labels'
-    probabilities, (B, 0) where they are searched.
-    """
+    """What one problem reads, or P of them, stacked: its leak with its direction h, and the labels'
+    probabilities q (B, classes), (B, 0) where they are searched."""
 
     W: Tensors
     buffers: Tensors
