@@ -1,9 +1,8 @@
 """What an attacker does who knows the defence, though not its random numbers.
 
-Most of it is one argument of an attack, `defend(gradient, leak) -> gradient`, applied to the
-attacker's own gradient of one problem before it is compared.  (A defence that draws nothing, such
-as `defenses.clip(1.0)`, can be that argument itself.)  What is known of noise is a `distance`, what
-is believed of images a `prior`.
+Most of it is one word of an attack, `defend(gradient, leak) -> gradient`, applied to the attacker's
+own gradient of one problem before it is compared.  (A defence that draws nothing, such as
+`defenses.clip(1.0)`, can be that word itself.)
 """
 
 from collections.abc import Callable
@@ -52,10 +51,9 @@ def scale_free(gradient: Tensors, leak: Leak) -> Tensors:
 class within_cells(Word):
     """Compare only as finely as `quantize(bits)` told: nothing within half a level counts.
 
-        g + min(max(h - g, -delta/2), delta/2),  delta = max |h| / (2^(bits - 1) - 1)
+        g + min(max(h - g, -delta/2), delta/2),  delta of `defenses.spacing_of(bits)`
 
-    for each tensor, so that the squared distance of the result from h is that of g from the cell
-    of numbers that are rounded to h.  Raises ValueError unless 2 <= bits <= 16.
+    whose squared distance from h is that of g from the cell of numbers that are rounded to h.
     """
 
     bits: int
@@ -64,20 +62,17 @@ class within_cells(Word):
         spacing_of(self.bits)
 
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
-        moved = {}
-        for name, h in leak.direction.items():
+        def within(g: Tensor, h: Tensor) -> Tensor:
             half = spacing_of(self.bits)(h) / 2
-            # g + min(max(h - g, -delta/2), delta/2)
-            apart = torch.minimum(torch.maximum(h - gradient[name], -half), half)
-            moved[name] = gradient[name] + apart
-        return moved
+            return g + torch.minimum(torch.maximum(h - g, -half), half)
+
+        return {name: within(gradient[name], h) for name, h in leak.direction.items()}
 
 
 @dataclass(frozen=True, repr=False, init=False)
 class left_out(Word):
-    """Leave some tensors out of the comparison: the guess's are replaced by what was sent.
+    """Leave the tensors of these names out of the comparison, such as the weight of `soteria`.
 
-    names: of the tensors.  Against `soteria`, with the name of the weight that it changed.
     Source: Balunovic et al. 2022, published code.
     """
 
@@ -99,9 +94,8 @@ class noisy_weights(Word):
 
         h_l + (s g_l - h_l) / f_l,  s = sum_l <g_l, h_l> / f_l^2 / sum_l ||g_l||^2 / f_l^2
 
-    f_l as in `defenses.weights_noise` with this bound, of the weights W_t, which nearly are
-    W_{t+1}.  So the squared distance from h is that of s g, each tensor in units of its noise, and
-    no learning rate has to be known.
+    f_l of `defenses.noise_factors(W_t, bound)`.  So the squared distance from h is that of s g,
+    each tensor in units of its noise, and no learning rate has to be known.
     """
 
     bound: float = 0.2
@@ -128,11 +122,7 @@ def without_zeros(leak: Leak) -> Leak:
 
 
 def likeliest(
-    model: nn.Module,
-    leak: Leak,
-    images: Tensor,
-    labels: Tensor,
-    defend: Defend | None = None,
+    model: nn.Module, leak: Leak, images: Tensor, labels: Tensor, defend: Defend | None = None
 ) -> Tensor:
     """Which of N known images is behind the leak: the one whose gradient is nearest, (V,) int64.
 
@@ -142,11 +132,6 @@ def likeliest(
     probable as any other, no attack is right more often (Neyman & Pearson).
     defend: what the client did, as an attack takes it; for `dp_sgd(C, …)` it is `defenses.clip(C)`.
     Raises ValueError when the leak does not fit the model, and for a batch of more than one image.
-
-    >>> from leaklib import client, models
-    >>> net, x, y = models.lenet(1, 12), torch.rand(3, 1, 12, 12), torch.tensor([1, 7, 4])
-    >>> likeliest(net, client.share_gradient(net, x[1:2], y[1:2]), x, y)
-    tensor([1])
     """
     check_leak(model, leak)
     if leak.batch_size != 1:

@@ -4,10 +4,7 @@ There are three kinds.  Most are functions of the direction, (direction, generat
 they leave their input untouched, and `compose` joins them.  `dp_sgd` and `soteria` take the place
 of the gradient.  `weights_noise` and `weights_sparsify` change the new weights themselves.
 (Networks that defend are in `keylock`.)  The generator is the client's stream for noise; masks are
-drawn from a `random.child` of it, so that they share nothing with the noise of the same seed.
-
-The attacker who does not know of the defence compares its own clean gradient with what was sent;
-`adaptive` is the one who does.  Every number out of the range that is given raises ValueError.
+drawn from a `random.child` of it.  A number out of its range raises ValueError.
 """
 
 import math
@@ -37,10 +34,8 @@ OfDirection = Callable[[Tensors, torch.Generator], Tensors]
 def gaussian(sigma: float, relative: bool = False) -> OfDirection:
     """Add independent normal noise to every entry: g + sigma N(0, I).
 
-    sigma >= 0 is absolute; with `relative` it is a multiple of the root mean square of the whole
-    direction, so that the noise is about sigma times as long as the direction.
-    This is noise, not differential privacy: nothing bounds what one image can change.
-    Source: Zhu et al. 2019 (noisy gradients).
+    sigma >= 0 is absolute, or with `relative` a multiple of the direction's root mean square.
+    No differential privacy: nothing bounds what one image changes.  Source: Zhu et al. 2019.
 
     >>> noisy = gaussian(0.1)({"w": torch.zeros(10_000)}, random.generator(0, "noise"))
     >>> print(f"{noisy['w'].std():.2f}")
@@ -53,8 +48,8 @@ def gaussian(sigma: float, relative: bool = False) -> OfDirection:
 def laplace(b: float, relative: bool = False) -> OfDirection:
     """Add independent Laplace noise to every entry: g + b L, of density exp(-|L|) / 2.
 
-    b >= 0 is absolute, with the standard deviation sqrt(2) b; `relative` as in `gaussian`.
-    Source: Zhu et al. 2019 (noisy gradients).
+    b >= 0, with the standard deviation sqrt(2) b; `relative` as in `gaussian`.
+    Source: Zhu et al. 2019.
 
     >>> noisy = laplace(0.1)({"w": torch.zeros(10_000)}, random.generator(0, "noise"))
     >>> print(f"{noisy['w'].std():.2f}")
@@ -67,8 +62,7 @@ def laplace(b: float, relative: bool = False) -> OfDirection:
 def clip(C: float) -> OfDirection:
     """Shorten the whole direction to the norm C where it is longer: g min(1, C / ||g||).
 
-    One scale for all tensors, so that the direction is what it was.  C > 0.
-    Source: Abadi et al. 2016, Algorithm 1.
+    C > 0.  Source: Abadi et al. 2016, Algorithm 1.
 
     >>> clip(1.0)({"w": torch.tensor([3.0]), "b": torch.tensor([-4.0])}, torch.Generator())
     {'w': tensor([0.6000]), 'b': tensor([-0.8000])}
@@ -92,19 +86,15 @@ def prune(p: float, whole: bool = False) -> OfDirection:
     {'w': tensor([ 3., -4.,  0.,  0.])}
     """
     share("p", p)
-    of_each = _of_each(lambda g: _without_smallest(g, p))
-
-    def of_whole(direction: Tensors, generator: torch.Generator) -> Tensors:
-        return _shaped(_without_smallest(_flat(direction), p), direction)
-
-    return of_whole if whole else of_each
+    if not whole:
+        return _of_each(lambda g: _without_smallest(g, p))
+    return lambda direction, generator: _shaped(_without_smallest(_flat(direction), p), direction)
 
 
 def quantize(bits: int) -> OfDirection:
     """Round every entry to the nearest of 2^bits - 1 even levels, from -max |g| to max |g|.
 
-    delta round(g / delta), with delta = `spacing_of(bits)` of each tensor.  Zero is a level; two
-    bits leave -max, 0 and max.  2 <= bits <= 16.
+    delta round(g / delta), with delta = `spacing_of(bits)` of each tensor; 2 <= bits <= 16.
 
     >>> quantize(3)({"w": torch.tensor([3.0, -1.2, 0.3])}, torch.Generator())
     {'w': tensor([ 3., -1.,  0.])}
@@ -119,10 +109,7 @@ def quantize(bits: int) -> OfDirection:
 
 
 def spacing_of(bits: int) -> Callable[[Tensor], Tensor]:
-    """How far apart the levels of `quantize(bits)` are, for a tensor before rounding or after it.
-
-    delta = max |g| / (2^(bits - 1) - 1)
-    """
+    """delta = max |g| / (2^(bits - 1) - 1), between the levels of `quantize(bits)` for g."""
     if not (isinstance(bits, int) and 2 <= bits <= 16):
         raise bad("bits", bits, "a whole number from 2 to 16")
     return lambda g: g.abs().max() / (2 ** (bits - 1) - 1)
@@ -131,7 +118,7 @@ def spacing_of(bits: int) -> Callable[[Tensor], Tensor]:
 def half(dtype: torch.dtype = torch.float16) -> OfDirection:
     """Send every entry in half precision: rounded to `dtype`, and back to what it was.
 
-    dtype: torch.float16 or torch.bfloat16.  Source: Zhu et al. 2019 (half precision).
+    dtype: torch.float16 or torch.bfloat16.  Source: Zhu et al. 2019.
 
     >>> half(torch.bfloat16)({"w": torch.tensor([1.001])}, torch.Generator())
     {'w': tensor([1.])}
@@ -144,8 +131,7 @@ def half(dtype: torch.dtype = torch.float16) -> OfDirection:
 def random_mask(p: float, rescale: bool = False) -> OfDirection:
     """Random Gradient Masking: set to zero each entry with probability p, drawn anew every round.
 
-    m_i g_i,  m_i ~ Bernoulli(1 - p);  with `rescale` m_i g_i / (1 - p), which is g on average.
-    0 <= p <= 1, and below 1 with `rescale`.
+    m_i g_i,  m_i ~ Bernoulli(1 - p);  with `rescale`, and p < 1, m_i g_i / (1 - p): g on average.
     Source: Kim & Park 2024, abstract; the body could not be read, the formula is the usual one.
 
     >>> masked = random_mask(0.9)({"w": torch.ones(10_000)}, random.generator(0, "noise"))
@@ -167,9 +153,7 @@ def random_mask(p: float, rescale: bool = False) -> OfDirection:
 
 
 def compose(*defend: OfDirection) -> OfDirection:
-    """Several functions of the direction, one after the other.
-
-    Raises ValueError for the other two kinds of defence, which are not functions of a direction.
+    """Several functions of the direction, one after the other; ValueError for another kind.
 
     >>> compose(prune(0.5), clip(1.0))({"w": torch.tensor([3.0, -4.0])}, torch.Generator())
     {'w': tensor([ 0., -1.])}
@@ -191,9 +175,8 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
 
         g = (1/B) [ sum_i g_i min(1, C / ||g_i||) + sigma C N(0, I) ]
 
-    C = `clip` > 0 bounds what an image can change, and sigma = `noise` >= 0 is in its units.  What
-    it costs in privacy is `privacy.epsilon`, for batches drawn as that function says.
-    Source: Abadi et al. 2016, Algorithm 1.
+    C = `clip` > 0 bounds what an image can change, and sigma = `noise` >= 0 is in its units.
+    Privacy: `privacy.epsilon`, for batches drawn as it says.  Source: Abadi et al. 2016.
 
     >>> model, x, y = nn.Linear(2, 3), torch.rand(8, 2), torch.arange(8) % 3
     >>> g = dp_sgd(0.01, 0).gradient(model, torch.Generator())(dict(model.named_parameters()), x, y)
@@ -293,19 +276,18 @@ def weights_noise(
 
 
 def noise_factors(weights: Tensors, bound: float = 0.2) -> Tensors:
-    """How much louder than b `weights_noise` is on each tensor: {name: ()}, at least 1.
+    """f = max(1, n(W) / bound), how much louder than b `weights_noise` is on each tensor.
 
-    f = max(1, n(W) / bound),  n(W) the norm of a vector, and of a W with more dimensions the
-    largest norm along the second.  Source: Zhao, Luo & Ding 2022, published code.
+    n(W) is the norm of a vector, and of more dimensions the largest norm along the second.
     """
     largest = {n: W.norm() if W.ndim < 2 else W.norm(dim=1).max() for n, W in weights.items()}
     return {name: (size / bound).clamp(min=1) for name, size in largest.items()}
 
 
 def weights_sparsify(s: float, *, both: bool = False) -> OnWeights:
-    """Drop the smallest weights, the second defence of DLM's paper: the share s of each tensor.
+    """Drop the smallest weights of each tensor, floor(s n) of n: DLM's paper's second defence.
 
-    0 <= s <= 1; floor(s n) of n weights become zero.  both as in `weights_noise`.
+    0 <= s <= 1.  both: as in `weights_noise`.
     Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py, which divides s by ten).
 
     >>> weights_sparsify(0.5).change({"w": torch.tensor([3.0, 4.0])}, torch.Generator())

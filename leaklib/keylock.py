@@ -1,7 +1,7 @@
 """The key-lock module: a first layer whose gains and shifts come from a key that stays private.
 
-A client trains with its own key and its own two maps, and sends everything but them.  What is sent
-is `shared`; what an attacker has of the network is `opened`, whose gains and shifts it must find.
+A client trains with its own key and two maps, and sends everything but them: `shared`.  What an
+attacker has of the network is `opened`, whose gains and shifts it must find.
 Source: Ren et al. 2023 (FedKL), published code.
 """
 
@@ -86,20 +86,14 @@ class Opened(nn.Module):
 
 
 def gains(maps: Tensors, key: Tensor, gate: str) -> tuple[Tensor, Tensor]:
-    """(gamma, beta), each (O,), that a key (L,) opens:  gamma = s(A k + a),  beta = s(B k + b).
-
-    maps {name: tensor} by the names of `MAPS`: A, a, B, b.  gate: the name of s, of `GATES`.
-    """
+    """(gamma, beta) = (s(A k + a), s(B k + b)), each (O,), of the `MAPS`, a key (L,) and a gate."""
     s = GATES[gate]
     A, a, B, b = (maps[name] for name in MAPS)
     return s(A @ key + a), s(B @ key + b)
 
 
 def new_key(length: int = 1024, seed: int = 0) -> Tensor:
-    """A key (length,) of numbers from U[0, 1), as in the published code.
-
-    Raises ValueError for a length that is not positive.
-    """
+    """A key (length,) of numbers from U[0, 1), as in the published code."""
     if not length > 0:
         raise bad("length", length, "a positive number")
     return torch.rand(length, generator=random.generator(seed, "keys"))
