@@ -22,7 +22,7 @@ from torch import Tensor
 
 import idlg
 from _experiment import RESULTS, Set, command_line
-from leaklib import attacks, client, data, metrics, models
+from leaklib import attacks, client, data, metrics, models, random
 from leaklib._errors import bad
 from leaklib.leak import stack
 
@@ -62,7 +62,7 @@ ARMS = {
 def mean_image(name: str, count: int) -> Tensor:
     """The mean (C, H, W) of those images of a set that are not among the `count` victims."""
     images, _ = data.load(name)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(images), generator=random.generator(0, "data"))
     return images[order[count:]].mean(0)
 
 

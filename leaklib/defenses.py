@@ -140,7 +140,7 @@ def random_mask(p: float, rescale: bool = False) -> OfDirection:
     """
     share("p", p)
     if rescale and p == 1:
-        raise bad("p", p, "a share below 1, for the rest is divided by 1 - p")
+        raise bad("p", p, "a share below 1, because the rest is divided by 1 - p")
 
     def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
         draws, masked = random.child(generator, "mask"), {}

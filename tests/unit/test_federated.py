@@ -39,9 +39,10 @@ def assert_close(got, wanted):
 
 @pytest.mark.parametrize("alpha", [None, 100.0, 1.0, 0.05])
 @pytest.mark.parametrize("seed", range(3))
-def test_every_image_goes_to_exactly_one_client(alpha, seed):
-    images = torch.arange(200.0).reshape(200, 1, 1, 1)
-    labels = torch.arange(200) % 10
+@pytest.mark.parametrize("device", ["cpu"] + ["cuda"] * torch.cuda.is_available())
+def test_every_image_goes_to_exactly_one_client(alpha, seed, device):
+    images = torch.arange(200.0, device=device).reshape(200, 1, 1, 1)
+    labels = torch.arange(200, device=device) % 10
     dealt = federated.split(images, labels, 12, alpha=alpha, seed=seed)
     assert len(dealt) == 12 and all(len(c.images) == len(c.labels) >= 1 for c in dealt)
     numbers = torch.cat([c.images.flatten() for c in dealt])

@@ -66,7 +66,7 @@ def test_rule_is_right_through_trained_networks(kind, activation, lr, thousand):
     model = network(kind, activation, "torch")
     clients = federated.split(x, y, 2)
     test = federated.Client(x, y)
-    accuracy = federated.train(model, clients, test=test, rounds=4, lr=lr, batch_size=32)[-1]
+    accuracy = federated.train(model, clients, test=test, rounds=5, lr=lr, batch_size=32)[-1]
     assert accuracy > 0.8
     assert (rule(model, x, y) == y).all()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from leaklib import attacks, client, data, distances, metrics, models, solvers
+from leaklib import attacks, client, data, distances, metrics, models, random, solvers
 from leaklib.leak import stack
 
 SMALL = (1, 1, 12, 12)
@@ -153,7 +153,7 @@ def test_simulation_at_the_true_images_is_what_was_sent(training, batch, optimiz
     told = dict(training, optimizer=optimizer)
     leak = client.share_weights(model, x, y, lr=0.05, seed=8, **told)
     shuffled = training.get("batch_size", batch) < batch
-    generator = torch.Generator().manual_seed(8)
+    generator = random.generator(8, "batches")
     order = torch.randperm(batch, generator=generator) if shuffled else torch.arange(batch)
     q = nn.functional.one_hot(y, 10).double()
     predict = attacks.simulated(0.05, **told)
@@ -172,7 +172,7 @@ def test_later_epochs_are_in_another_order_than_the_guess(small_digits):
     x, y = small_digits[0][:6].double(), small_digits[1][:6]
     model, told = small().double(), dict(epochs=2, batch_size=2)
     leak = client.share_weights(model, x, y, lr=0.05, seed=8, **told)
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(8))
+    order = torch.randperm(6, generator=random.generator(8, "batches"))
     q = nn.functional.one_hot(y, 10).double()[order]
     got = attacks.simulated(0.05, **told)(client.gradient(model), leak, x[order], q, {})
     apart = distances.cosine(got, leak.direction)
@@ -297,7 +297,7 @@ def test_epoch_of_mini_batches_needs_labels_in_the_order_of_the_client(distinct)
     x, y = (t[:3] for t in distinct)
     told = dict(epochs=1, batch_size=1)
     leak = client.share_weights(small(), x, y, lr=1e-2, seed=3, **told)
-    order = torch.randperm(3, generator=torch.Generator().manual_seed(3))
+    order = torch.randperm(3, generator=random.generator(3, "batches"))
     run = partial(
         attacks.fedavg, small(), leak, (3, *SMALL[1:]), predict=attacks.simulated(1e-2, **told),
         start="uniform", steps=130,

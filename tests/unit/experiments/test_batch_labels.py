@@ -12,12 +12,12 @@ from leaklib.book import results
 
 @pytest.fixture
 def small(monkeypatch):
-    """The digits alone, two kinds of batch, and one epoch in place of ten."""
+    """The digits alone, two kinds of batch, and two epochs in place of ten."""
     monkeypatch.setattr(batch_labels, "SETS", {"digits": batch_labels.SETS["digits"]})
     kept = ("untrained; all classes; 8", "ten epochs; three classes; 16")
     arms = {name: batch_labels.ARMS[name] for name in kept}
     monkeypatch.setattr(batch_labels, "ARMS", arms)
-    monkeypatch.setitem(batch_labels.STATES, "ten epochs", ("relu", "torch", 1))
+    monkeypatch.setitem(batch_labels.STATES, "ten epochs", ("relu", "torch", 2))
     for kept in (batch_labels.pools_of, batch_labels.trained):
         kept.cache_clear()
     yield arms
@@ -81,7 +81,7 @@ def test_a_rule_that_does_not_apply_is_left_empty(small):
 
 def test_a_trained_network_has_learnt_and_is_trained_once(small):
     model, accuracy = batch_labels.trained("ten epochs", "digits")
-    assert accuracy > 0.25
+    assert accuracy > 0.5
     assert batch_labels.trained("ten epochs", "digits")[0] is model
 
 
