@@ -34,15 +34,13 @@ def dlg_fb(
 
         m <- x^ after the first success,  m <- alpha m + (1 - alpha) x^ after each later one,
 
-    and the next attack starts at x' = m.  A failure leaves m as it was; until there is a success,
-    attacks begin at `start`: a name as in `dlg`, drawn anew for each leak, or images that broadcast
-    to (V, B, C, H, W).
+    and the next attack starts at x' = m; until there is a success, at `start`: a name as in `dlg`,
+    drawn anew for each leak, or images that broadcast to (V, B, C, H, W).
 
-    leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many are
-    attacked at once; all of a wave start at the same m, and are blended in their order.
-    attack: None is `attacks.idlg`; it gets the `changes` and the labels (V, B), None being its own.
-    success(out) (V,) says which attacks are blended, by what an attacker sees.
-    Returns the result of all V.
+    leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many at once,
+    from the same m.  attack: None is `attacks.idlg`; it gets the `changes` and the
+    labels (V, B), None being its own.  success(out) (V,) says which attacks are blended, by what
+    an attacker sees.  Returns the result of all V.
     Raises ValueError for alpha outside [0, 1) and wave < 1, and as the attack does.
     Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
     counts a success by its objective).

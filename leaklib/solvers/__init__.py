@@ -5,9 +5,7 @@
 Problem p only reads z[p], so one backward pass gives every problem its own gradient.  z (P, ...) is
 a tensor or a tuple of tensors, such as images and labels.  `steps` bounds the evaluations of a
 problem; one that reaches its `tolerance` (a number, or one for each), or whose objective is not
-finite, leaves the batch and costs nothing from then on.
-
-A solver's settings are its fields: `solvers.adam(lr=0.01)` is Adam with another learning rate.
+finite, leaves the batch.  Settings are fields: `solvers.adam(lr=0.01)` has another learning rate.
 """
 
 from dataclasses import dataclass
@@ -35,7 +33,6 @@ class Solver(Word):
         return self.minimise(Run(objective, z, steps, tolerance, progress))
 
     def minimise(self, run: Run) -> Solution:
-        """Evaluate until the run is over, and return its solution."""
         raise NotImplementedError
 
 
@@ -45,8 +42,7 @@ class TorchLBFGS(Solver):
 
     z <- z - H grad f, whatever the objective then does.  One step is one inner iteration of torch,
     so the papers' 300 calls of 20 iterations are 6,000 steps.  A problem leaves at torch's own
-    thresholds too (gradient 1e-7, slope 1e-9).  history: the pairs kept for each problem.
-    Source: torch.optim.LBFGS; Zhu et al. 2019, code.
+    thresholds too (gradient 1e-7, slope 1e-9).  history: how many pairs H is made of.
 
     >>> away = lambda z, index: (z - 1).square().sum(-1)
     >>> lbfgs_torch(away, torch.zeros(2, 3), steps=50).z.round(decimals=3)[0]
@@ -121,9 +117,7 @@ class LBFGS(TorchLBFGS):
     whiten: a z of shape (P, B, C, H, W) holds pictures, and the search is for the v in
     x = start + T' diag(s) v, T the discrete cosine transform.  s^4 is the spectrum of what has to
     be found: of pictures, 1 / (1 + |f|^2) at the frequency f and 0.09 of it for the differences of
-    three colours, plus that of the start's own noise.  So s is half way to white, and the few
-    coefficients that carry most of a picture are found first: from a grey start in about half the
-    evaluations.  The minima, and their values, are those of `objective`.
+    three colours, plus that of the start's own noise.  From a grey start it halves the evaluations.
     Source: Nocedal & Wright 2006, Algorithms 7.4 and 3.1; Field 1987 (the spectrum of pictures).
 
     >>> away = lambda z, index: (z - 1).square().sum(-1)
@@ -147,8 +141,7 @@ class Adam(Solver):
 
         m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  z <- z - lr m^ / (sqrt(v^) + eps)
 
-    lr: the learning rate.  betas: (b1, b2).  eps: what keeps the quotient finite.
-    Raises ValueError unless lr > 0.  Source: Kingma & Ba 2015, Algorithm 1.
+    lr > 0 (ValueError otherwise); betas (b1, b2).  Source: Kingma & Ba 2015, Algorithm 1.
 
     >>> away = lambda z, index: (z - 1).square().sum(-1)
     >>> adam(away, torch.zeros(2, 3), steps=500).z.round(decimals=3)[0]
@@ -181,15 +174,12 @@ class Adam(Solver):
         return run.solution()
 
     def rate(self, t: int, steps: int) -> float:
-        """The learning rate of evaluation t of `steps`."""
         return self.lr
 
     def seen(self, g: Tensor) -> Tensor:
-        """What is told of a gradient."""
         return g
 
     def inside(self, x: Tensor, run: Run) -> Tensor:
-        """x, brought to where it may be."""
         return x
 
 
@@ -200,9 +190,8 @@ class SignAdam(Adam):
     g <- sign(grad f), then as in `adam`, then, of pictures, x <- min(max(x, low), high).  The
     learning rate is divided by ten after 3/8, 5/8 and 7/8 of the steps.
 
-    lr, betas, eps: as in `adam`.  box: (low, high) for parts of z with shape (P, B, C, H, W), which
-    are pictures, and for their start; None leaves them free.
-    Raises ValueError unless lr > 0 and low < high.
+    box: (low, high) for parts of z with shape (P, B, C, H, W), which are pictures, and for their
+    start; None leaves them free.  Raises ValueError unless low < high.
     Source: Geiping et al. 2020; published code, with 4,800 or 24,000 steps.
 
     >>> away = lambda z, index: (z - 1).square().sum(-1)

@@ -16,8 +16,7 @@ Objective = Callable[[Points, Tensor], Tensor]
 class Solution(NamedTuple):
     """What a solver returns for P problems.
 
-    z           (P, ...) the best iterate of each problem by its objective, always finite; what
-                the start was, a tensor or a tuple
+    z           (P, ...) the best iterate of each problem, always finite, in the form of the start
     value       (P,) the objective there
     trace       (P, T) the objective at each evaluation, NaN once a problem has left
     evaluations (P,) how often each problem's objective was evaluated
