@@ -25,8 +25,7 @@ def batched(problem: Callable[..., Tensor]) -> Callable[..., Tensor]:
             except RuntimeError as error:
                 if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate" in str(error):
                     raise
-                loop = True
-                why = str(error).splitlines()[0]
+                loop, why = True, str(error).splitlines()[0]
                 said = "this network cannot be batched by vmap, so its problems run one by one"
                 warnings.warn(f"{said} ({why})", stacklevel=2)
         return torch.stack([problem(*each(lambda t: t[i], args)) for i in range(P)])  # noqa: B023

@@ -9,21 +9,18 @@ from torch import Tensor
 
 
 def decoded(content: bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
-    """The picture in the bytes of a file: (H, W, 3) uint8, the right way up.
+    """The picture in a file, (H, W, 3) uint8, turned as its EXIF data say.
 
-    formats: those of PIL that may be tried, such as ("PNG", "JPEG"); None is all.
-    Raises OSError, ValueError or Image.DecompressionBombError where there is none.
+    Raises OSError, ValueError or Image.DecompressionBombError where it is in none of PIL's formats.
     """
     with Image.open(io.BytesIO(content), formats=formats) as picture:
-        # a photograph carries in its EXIF data which way is up
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 def centred(pixels: np.ndarray) -> np.ndarray:
     """The largest centred square of (H, W, 3) pixels."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    side = min(pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 
 

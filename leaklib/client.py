@@ -1,8 +1,4 @@
-"""What a client computes and sends.
-
-The whole message is a `Leak`.  What the server, or anyone who reads the wire, is assumed to hold
-is in it, and nothing else: the private images and labels are not.
-"""
+"""What a client computes and sends: a `Leak`, which holds neither private images nor labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -13,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from . import random
-from ._errors import bad, one_of
+from ._errors import bad, one_of, positive
 from ._numbers import root
 from .leak import Leak, Tensors
 
@@ -36,8 +32,7 @@ class OnWeights(NamedTuple):
     """A defence of the new weights themselves, not of W_t - W_{t+1}: `defenses.weights_noise`, …
 
     change(weights, generator) -> weights
-    both    the weights that the client started from are changed too, in the message that tells of
-            them, and not in the client's own training
+    both    whether the message tells the weights of before so changed, too
     """
 
     change: Callable[[Tensors, torch.Generator], Tensors]
@@ -54,22 +49,13 @@ def gradient(
 ) -> Callable[..., Tensors]:
     """The function g(W, x, y) = d/dW loss(F(x; W), y) that a client evaluates on private data.
 
-    W {name: tensor} and an optional fourth argument, the buffers {name: tensor}, replace whatever
-    `model` holds: the model is only the architecture.  x (B, ...), y (B,) class numbers or (B, C)
-    probabilities.  loss(logits, y) is a mean over the batch.
-    Returns {name: tensor} in the order of W.
-
-    >>> model = nn.Linear(2, 3)
-    >>> g = gradient(model)(dict(model.named_parameters()), torch.zeros(1, 2), torch.tensor([1]))
-    >>> (g["bias"] < 0).tolist()
-    [False, True, False]
+    W and, in an optional fourth argument, the buffers replace whatever `model` holds, which is only
+    the architecture.  x (B, ...), y (B,) class numbers or (B, C) probabilities.  loss(logits, y) is
+    a mean over the batch.  Returns {name: tensor} in the order of W.
     """
 
-    def objective(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors) -> Tensor:
-        return loss(functional_call(model, (W, buffers), (x,)), y)
-
     def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-        return grad(objective)(W, x, y, buffers or {})
+        return grad(lambda W: loss(functional_call(model, (W, buffers or {}), (x,)), y))(W)
 
     return g
 
@@ -83,20 +69,13 @@ def share_gradient(
     defense: a function (direction, generator) -> direction of what is sent, or another way to
     compute it, `InPlaceOfGradient`.  The generator is the stream "noise" of `seed`; a defence that
     draws for another purpose takes a `random.child` of it.
-    Raises ValueError for a defence of weights, for a batch that the network cannot be trained on,
-    and for layers whose training mode breaks the mathematics (BatchNorm, dropout).
-
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    >>> leak = share_gradient(model, torch.rand(1, 1, 2, 2), torch.tensor([2]))
-    >>> int(leak.direction["1.bias"].argmin())  # the label
-    2
+    Raises ValueError for a defence of weights, a batch that the network cannot be trained on, and
+    layers whose training mode breaks the mathematics (BatchNorm, dropout).
     """
-    check_batch(model, x, y)
+    g, W, buffers, generator = _client(model, x, y, defense, seed)
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
-    W, buffers = state(model)
-    generator = random.generator(seed, "noise", x.device)
-    update = _computed(model, defense, generator)(W, x, y, buffers)
+    update = g(W, x, y, buffers)
     if callable(defense):
         update = defense(update, generator)
     return Leak(W, update, "gradient", buffers, len(x))
@@ -113,23 +92,15 @@ def share_weights(
     batch_size: images in a step, reshuffled at each pass by `seed`; None is the full batch.
     defense: acts on the direction W_t - W_{t+1}, on the gradient of each step
     (`InPlaceOfGradient`), or on the new weights (`OnWeights`).
-    model, x, y, seed and errors as in `share_gradient`; also raises ValueError for a number that is
-    not positive and for an unknown optimizer.
+    x, y, seed and errors as in `share_gradient`; also raises ValueError for a number that is not
+    positive, and for an unknown optimizer.
     Source: McMahan et al. 2017, Algorithm 1.
-
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    >>> leak = share_weights(model, torch.rand(8, 1, 2, 2), torch.arange(8) % 3, lr=0.1, epochs=2)
-    >>> leak.kind, leak.batch_size
-    ('weights', 8)
     """
-    check_batch(model, x, y)
-    check_training(lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
-    W_t, buffers = state(model)
+    check_training(optimizer, lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
+    g, W_t, buffers, generator = _client(model, x, y, defense, seed)
     size = min(batch_size or len(x), len(x))
     if epochs is not None:
         steps = epochs * -(-len(x) // size)
-    generator = random.generator(seed, "noise", x.device)
-    g = _computed(model, defense, generator)
     W = local_training(
         lambda W, rows: g(W, x[rows], y[rows], buffers),
         W_t, minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
@@ -147,17 +118,13 @@ def state(model: nn.Module) -> tuple[Tensors, Tensors]:
     """(W, buffers): the trainable parameters of a model, and all else it holds, detached copies.
 
     Raises ValueError for a model without a trainable parameter.
-
-    >>> W, buffers = state(nn.BatchNorm1d(2))
-    >>> list(W), list(buffers)
-    (['weight', 'bias'], ['running_mean', 'running_var', 'num_batches_tracked'])
     """
-    W = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
-    buffers = {n: b.detach().clone() for n, b in model.named_buffers()}
+    parameters = dict(model.named_parameters())
+    W = {name: p.detach().clone() for name, p in parameters.items() if p.requires_grad}
     if not W:
         raise bad("model", "no trainable parameter", "a network with parameters to learn")
-    return W, frozen | buffers
+    held = {**parameters, **dict(model.named_buffers())}
+    return W, {name: t.detach().clone() for name, t in held.items() if name not in W}
 
 
 def local_training(
@@ -171,12 +138,8 @@ def local_training(
         "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
                     W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
 
-    As in `torch.optim`, but on tensors that can be differentiated, so that an attacker can run the
-    same steps on its guess.  Raises ValueError for another optimizer.
-
-    >>> W = {"w": torch.tensor([4.0])}  # g = w, the gradient of w^2 / 2
-    >>> local_training(lambda W, batch: W, W, [torch.empty(0)] * 2, lr=0.5)
-    {'w': tensor([1.])}
+    As in `torch.optim`, but differentiable, so that an attacker can run the same steps on its
+    guess.  Raises ValueError for another optimizer.
     """
     check_training(optimizer)
     zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
@@ -189,20 +152,13 @@ def local_training(
             m = {name: 0.9 * m[name] + 0.1 * d for name, d in step.items()}
             v = {name: 0.999 * v[name] + 0.001 * d.square() for name, d in step.items()}
             # m^ / (sqrt(v^) + 1e-8)
-            step = {
-                name: m[name] / (1 - 0.9**t) / (root(v[name] / (1 - 0.999**t)) + 1e-8) for name in W
-            }
+            step = {n: m[n] / (1 - 0.9**t) / (root(v[n] / (1 - 0.999**t)) + 1e-8) for n in W}
         W = {name: W[name] - lr * d for name, d in step.items()}
     return W
 
 
 def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """`steps` index sets of `size` of n images, reshuffled at each pass (none left out), by seed.
-
-    >>> first, second = minibatches(5, size=3, steps=2, seed=0)
-    >>> len(first), sorted([*first.tolist(), *second.tolist()])
-    (3, [0, 1, 2, 3, 4])
-    """
+    """`steps` index sets of `size` of n images, reshuffled by seed at each pass, none left out."""
     generator = random.generator(seed, "batches")
     queue: list[Tensor] = []
     for _ in range(steps):
@@ -215,12 +171,10 @@ def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
 def check_model(model: nn.Module) -> None:
     """Raise ValueError for layers whose training mode breaks the mathematics of an attack."""
     for name, module in model.named_modules():
-        if not module.training:
-            continue
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             got = f"BatchNorm layer {name!r} in training mode, which mixes the images of a batch"
             raise bad("model", got, "model.eval(), so that it uses its running statistics")
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
             got = f"dropout layer {name!r} in training mode, which makes the gradient random"
             raise bad("model", got, "model.eval(), or dropout with p = 0")
 
@@ -228,11 +182,7 @@ def check_model(model: nn.Module) -> None:
 def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
     """Raise ValueError unless (x, y) is a batch that the network can be trained on."""
     check_model(model)
-    if not torch.is_tensor(x) or not x.is_floating_point():
-        got = x.dtype if torch.is_tensor(x) else type(x).__name__
-        raise bad("x", got, "a floating-point tensor of images in [0, 1], (B, C, H, W)")
-    if x.ndim < 2 or len(x) == 0:
-        raise bad("x", f"shape {tuple(x.shape)}", "at least one image, (B, C, H, W)")
+    check_images("x", x)
     if not torch.is_tensor(y) or len(y) != len(x):
         got = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
         raise bad("y", got, f"a tensor of {len(x)} labels, one an image")
@@ -246,18 +196,24 @@ def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
         raise bad("y", f"labels {y.min()} to {y.max()}", f"labels in 0..{classes - 1}")
 
 
+def check_images(name: str, x: Tensor) -> None:
+    """Raise ValueError unless x is a batch of images, whatever their size."""
+    if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
+        got = f"shape {tuple(x.shape)} of {x.dtype}" if torch.is_tensor(x) else type(x).__name__
+        raise bad(name, got, "a floating-point tensor (B, C, H, W) of at least one image")
+
+
 def check_leak(model: nn.Module, leak: Leak) -> None:
     """Raise ValueError unless the leak holds, in finite numbers, each parameter of the model."""
     check_model(model)
-    lead = () if leak.victims is None else (leak.victims,)
     W, buffers = state(model)
     for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
-        tensors = getattr(leak, part)
         for name, tensor in of_model.items():
-            if name not in tensors:
+            place, got = f"leak.{part}[{name!r}]", getattr(leak, part).get(name)
+            shape = (*([] if leak.victims is None else [leak.victims]), *tensor.shape)
+            if got is None:
                 wanted = f"every name of the model: {list(of_model)}"
                 raise bad(f"leak.{part}", f"no {name!r}", wanted)
-            place, got, shape = f"leak.{part}[{name!r}]", tensors[name], (*lead, *tensor.shape)
             if got.shape != shape:
                 raise bad(place, f"shape {tuple(got.shape)}", f"the model's shape {shape}")
             if got.is_floating_point() and not got.isfinite().all():
@@ -265,14 +221,11 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
 
 
 def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
-    """Raise ValueError for an unknown optimizer, and for settings that are given and not positive.
-
-    The settings are a learning rate and numbers of steps.
-    """
+    """Raise ValueError for an unknown optimizer, and settings that are given and not positive."""
     one_of("optimizer", optimizer, OPTIMIZERS)
     for name, value in settings.items():
-        if value is not None and not value > 0:
-            raise bad(name, value, "a positive number")
+        if value is not None:
+            positive(name, value)
 
 
 def logits_shape(
@@ -290,10 +243,12 @@ def logits_shape(
     return logits.shape
 
 
-def _computed(
-    model: nn.Module, defense: Defense | None, generator: torch.Generator
-) -> Callable[..., Tensors]:
-    """What the client computes: the gradient, or what a defence puts in its place."""
-    if isinstance(defense, InPlaceOfGradient):
-        return defense.gradient(model, generator)
-    return gradient(model)
+def _client(
+    model: nn.Module, x: Tensor, y: Tensor, defense: Defense | None, seed: int
+) -> tuple[Callable[..., Tensors], Tensors, Tensors, torch.Generator]:
+    """(g, W, buffers, generator) of a client, whose g a defence may compute in another way."""
+    check_batch(model, x, y)
+    generator = random.generator(seed, "noise", x.device)
+    in_place = isinstance(defense, InPlaceOfGradient)
+    g = defense.gradient(model, generator) if in_place else gradient(model)
+    return g, *state(model), generator

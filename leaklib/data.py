@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import random
-from ._errors import bad, one_of
+from ._errors import bad, one_of, positive
 from ._pictures import centred, decoded, resized
 
 __all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names", "open_image"]
@@ -26,13 +26,9 @@ __all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names"
 PICTURES = ("cat", "astronaut", "coffee", "rocket", "galaxies", "retina", "temple", "flower")
 EMBEDDED = ("photos", "digits", "faces")
 TORCHVISION = {
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "cifar10": "CIFAR10",
-    "cifar10_train": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "lfw": "LFWPeople",
-}
+    "mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10",
+    "cifar10_train": "CIFAR10", "cifar100": "CIFAR100", "lfw": "LFWPeople",
+}  # fmt: skip
 FOLDER_ONLY = ("olivetti", "cats_dogs")
 CACHE = Path.home() / ".cache" / "leaklib"
 DOWNLOAD_LIMIT = 50_000_000  # bytes of one picture
@@ -53,23 +49,18 @@ def load(
     count: so many, drawn by `seed`; None is all of them in the order of the set.  size: resized to
     size x size pixels.  Raises ValueError for an unknown set or a number out of range, and
     RuntimeError, with nothing left on disk, where a set can be neither found nor downloaded.
-
-    >>> images, labels = load("digits", count=5)
-    >>> images.shape, labels.shape
-    (torch.Size([5, 1, 28, 28]), torch.Size([5]))
     """
-    if size is not None and not size > 0:
-        raise bad("size", size, "a positive number of pixels, or None")
-    images, labels = _read(name, 32 if size is None else size)
+    if size is not None:
+        positive("size", size, "pixels")
+    images, labels = _read(name, size or 32)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
-    images = images.clamp(0, 1)
     if count is None:
-        return images, labels
+        return images.clamp(0, 1), labels
     if not 1 <= count <= len(images):
         raise bad("count", count, f"1 to {len(images)}, the size of {name!r}")
-    order = torch.randperm(len(images), generator=random.generator(seed, "data"))
-    return images[order[:count]], labels[order[:count]]
+    rows = torch.randperm(len(images), generator=random.generator(seed, "data"))[:count]
+    return images[rows].clamp(0, 1), labels[rows]
 
 
 def names(name: str = "photos") -> tuple[str, ...]:
@@ -79,14 +70,14 @@ def names(name: str = "photos") -> tuple[str, ...]:
     """
     fashion = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot"
     objects = "aeroplane car bird cat deer dog frog horse ship lorry"
+    digits = " ".join("0123456789")
     known = dict(
-        photos=PICTURES, digits=tuple("0123456789"), mnist=tuple("0123456789"),
-        fashion_mnist=tuple(fashion.split()), cifar10=tuple(objects.split()),
-        cifar10_train=tuple(objects.split()), cats_dogs=("cat", "dog"),
+        photos=" ".join(PICTURES), digits=digits, mnist=digits, fashion_mnist=fashion,
+        cifar10=objects, cifar10_train=objects, cats_dogs="cat dog",
     )  # fmt: skip
     if name not in known:
         raise bad("name", repr(name), f"a set with named classes: {', '.join(known)}")
-    return known[name]
+    return tuple(known[name].split())
 
 
 def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
@@ -95,8 +86,7 @@ def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
     source: a path, an http(s) address, or the bytes of a file; the largest centred square is taken
     and resized.  Raises ValueError when it cannot be read as an image.
     """
-    if not size > 0:
-        raise bad("size", size, "a positive number of pixels")
+    positive("size", size, "pixels")
     try:
         pixels = decoded(_bytes(source))
     except (OSError, ValueError, HTTPException, Image.DecompressionBombError) as error:
@@ -110,9 +100,8 @@ def _bytes(source: str | os.PathLike | bytes) -> bytes:
         return source
     if str(source).startswith(("http://", "https://")):
         with urllib.request.urlopen(str(source), timeout=20) as reply:
-            content = reply.read(DOWNLOAD_LIMIT + 1)
-        if len(content) > DOWNLOAD_LIMIT:
-            raise ValueError(f"more than {DOWNLOAD_LIMIT} bytes")
+            if len(content := reply.read(DOWNLOAD_LIMIT + 1)) > DOWNLOAD_LIMIT:
+                raise ValueError(f"more than {DOWNLOAD_LIMIT} bytes")
         return content
     return Path(source).read_bytes()
 
@@ -130,21 +119,15 @@ def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _photos(size: int) -> tuple[Tensor, Tensor]:
-    wholes, tiles, tile_labels = [], [], []
-    for label, pixels in enumerate(_picture_files()):
-        wholes.append(resized(centred(pixels), size))
-        tiles += _varied_tiles(pixels, size, count=8)
-        tile_labels += [label] * 8
-    labels = [*range(len(wholes)), *tile_labels]
-    return torch.stack(wholes + tiles), torch.tensor(labels)
-
-
-def _picture_files() -> list[np.ndarray]:
     from skimage import data
     from sklearn.datasets import load_sample_image
 
     six = (data.cat, data.astronaut, data.coffee, data.rocket, data.hubble_deep_field, data.retina)
-    return [read() for read in six] + [load_sample_image(f"{n}.jpg") for n in ("china", "flower")]
+    files = [read() for read in six] + [load_sample_image(f"{n}.jpg") for n in ("china", "flower")]
+    wholes = [resized(centred(pixels), size) for pixels in files]
+    tiles = [tile for pixels in files for tile in _varied_tiles(pixels, size, count=8)]
+    labels = torch.arange(len(files))
+    return torch.stack(wholes + tiles), torch.cat([labels, labels.repeat_interleave(8)])
 
 
 def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
@@ -163,8 +146,7 @@ def _digits() -> tuple[Tensor, Tensor]:
 
     pixels, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
     images = pixels.float().reshape(-1, 1, 8, 8) / 16  # (N, 64) -> (N, 1, 8, 8)
-    images = F.interpolate(images, size=(28, 28), mode="bilinear", align_corners=False)
-    return images, labels.long()
+    return F.interpolate(images, size=(28, 28), mode="bilinear"), labels.long()
 
 
 def _faces() -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import random
-from ._errors import bad
+from ._errors import bad, positive
 from ._numbers import total
 from .client import Defense, InPlaceOfGradient, OnWeights, share_gradient, share_weights
 from .leak import Leak, Tensors, without
@@ -32,27 +32,21 @@ def split(
     """Deal a data set out to clients: each image to exactly one, each client at least one image.
 
     alpha: None deals evenly at random; a positive number draws each class's shares from
-    Dirichlet(alpha): the smaller, the fewer classes a client sees.
+    Dirichlet(alpha): the smaller, the fewer classes a client sees (Hsu, Qi & Brown 2019).
     Raises ValueError for another alpha, and when there are fewer images than clients.
-    Source of the Dirichlet split: Hsu, Qi & Brown 2019.
-
-    >>> dealt = split(torch.rand(10, 1, 8, 8), torch.arange(10), clients=3)
-    >>> sorted(len(client.images) for client in dealt)
-    [3, 3, 4]
     """
     if not 1 <= clients <= len(images):
         raise bad("clients", clients, f"1 to {len(images)}, the number of images")
-    if alpha is not None and not alpha > 0:
-        raise bad("alpha", alpha, "a positive concentration, or None for an even split")
+    if alpha is not None:
+        positive("alpha", alpha, "a concentration, or None for an even split")
     rng = np.random.default_rng(random.mixed(seed, "splits"))
     owner = np.arange(len(images)) % clients
     rng.shuffle(owner)
     if alpha is not None:
         classes = labels.cpu().numpy()
         for c in np.unique(classes):
-            mine = np.flatnonzero(classes == c)
-            shares = rng.dirichlet([alpha] * clients)
-            owner[mine] = rng.choice(clients, len(mine), p=shares)
+            mine = classes == c
+            owner[mine] = rng.choice(clients, mine.sum(), p=rng.dirichlet([alpha] * clients))
         # a client that got nothing takes one image of the richest
         for client in set(range(clients)) - set(owner.tolist()):
             richest = np.bincount(owner, minlength=clients).argmax()
@@ -62,11 +56,7 @@ def split(
 
 
 def drawn(client: Client, size: int | None, seed: int) -> Client:
-    """`size` of a client's images, by seed; all of them where it has no more, or size is None.
-
-    >>> len(drawn(Client(torch.rand(10, 1, 8, 8), torch.arange(10)), size=4, seed=0).images)
-    4
-    """
+    """`size` of a client's images, by seed; all of them where it has no more, or size is None."""
     n = len(client.images)
     if size is None or size >= n:
         return client
@@ -80,22 +70,18 @@ def fedsgd_round(
 ) -> list[Leak]:  # fmt: skip
     """One round of FedSGD: W <- W - lr sum_k (n_k / n) g_k, in place; returns what was sent.
 
-    Each client k sends the gradient of all its n_k images, or of `batch_size` of them, drawn anew
-    each round.  Raises ValueError unless lr and batch_size are positive.
+    Client k sends the gradient of all its n_k images, or of `batch_size` of them, drawn by `seed`.
+    Raises ValueError unless lr and batch_size are positive.
     Source: McMahan et al. 2017, section 2.
-
-    >>> model, client = nn.Linear(2, 3), Client(torch.rand(8, 2), torch.arange(8) % 3)
-    >>> [leak.batch_size for leak in fedsgd_round(model, [client, client], lr=0.1, batch_size=4)]
-    [4, 4]
     """
-    for name, value in dict(lr=lr, batch_size=batch_size).items():
-        if value is not None and not value > 0:
-            raise bad(name, value, "a positive number")
+    positive("lr", lr)
+    if batch_size is not None:
+        positive("batch_size", batch_size)
     leaks = []
     for k, client in enumerate(clients):
         number = seed * len(clients) + k
-        x, y = drawn(client, batch_size, number)
-        leaks.append(share_gradient(model, x, y, defense=defense, seed=number))
+        batch = drawn(client, batch_size, number)
+        leaks.append(share_gradient(model, *batch, defense=defense, seed=number))
     step = _weighted_mean([leak.update for leak in leaks], clients)
     assign(model, {name: leaks[0].weights[name] - lr * d for name, d in step.items()})
     return leaks
@@ -108,16 +94,12 @@ def fedavg_round(
 ) -> list[Leak]:  # fmt: skip
     """One round of FedAvg: W <- sum_k (n_k / n) W_k, in place; returns what was sent.
 
-    Each client k trains from W for `epochs` passes by SGD and sends its weights W_k.
-    private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`.
-    Client k trains with private[k] in the network, sends all but that, and private[k] is what it
+    Client k trains from W for `epochs` passes by SGD and sends its weights W_k.
+    private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`:
+    client k trains with private[k] in the network and sends all but that; private[k] is what it
     became.  A defence acts on what is sent, and leaves the private part as it is.
     Raises ValueError unless there is one for each client, and as `client.share_weights` does.
     Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
-
-    >>> model, client = nn.Linear(2, 3), Client(torch.rand(8, 2), torch.arange(8) % 3)
-    >>> [leak.kind for leak in fedavg_round(model, [client, client], lr=0.1)]
-    ['weights', 'weights']
     """
     if private is not None and len(private) != len(clients):
         raise bad("private", f"{len(private)} of them", f"{len(clients)}, one for each client")
@@ -145,13 +127,8 @@ def train(
     play: `fedavg_round` or `fedsgd_round`; `settings` go to it (lr, epochs, batch_size, defense,
     private).  With `private` the accuracy is the mean over the clients, each with its own part in
     the network.  Raises ValueError unless rounds is positive, and as `play` does.
-
-    >>> model, client = nn.Linear(2, 2), Client(torch.eye(2), torch.arange(2))
-    >>> train(model, [client], test=client, lr=1.0, rounds=50)[-1]
-    1.0
     """
-    if not rounds > 0:
-        raise bad("rounds", rounds, "a positive number")
+    positive("rounds", rounds)
     curve = []
     for number in range(rounds):
         play(model, clients, seed=seed * rounds + number, **settings)
@@ -162,11 +139,7 @@ def train(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is at their label, in [0, 1].
-
-    >>> accuracy(nn.Identity(), torch.tensor([[2.0, 1.0], [3.0, 4.0]]), torch.tensor([0, 0]))
-    0.5
-    """
+    """Share of images whose largest logit is at their label, in [0, 1]."""
     return float((model(images).argmax(-1) == labels).float().mean())
 
 
@@ -175,17 +148,14 @@ def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
     """Put tensors into a network, by the names of its parameters and buffers; returns it.
 
     Raises ValueError for a name that the network does not have, and for another shape.
-
-    >>> assign(nn.Linear(1, 2), {"bias": torch.tensor([3.0, 4.0])}).bias.tolist()
-    [3.0, 4.0]
     """
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         if name not in held:
             raise bad("tensors", repr(name), f"names of the network: {list(held)}")
-        if tensor.shape != held[name].shape:
-            wanted = f"the network's shape {tuple(held[name].shape)}"
-            raise bad(f"tensors[{name!r}]", f"shape {tuple(tensor.shape)}", wanted)
+        shape, wanted = tuple(tensor.shape), tuple(held[name].shape)
+        if shape != wanted:
+            raise bad(f"tensors[{name!r}]", f"shape {shape}", f"the network's shape {wanted}")
         held[name].copy_(tensor)
     return model
 
@@ -200,10 +170,6 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
     neither drop out nor lie, and how a pair agrees on its secret is left out.
     Raises ValueError for fewer than two clients, and for entries that are not below 2^39 / n.
     Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
-
-    >>> sent = mask_pairwise([{"w": torch.tensor([1.5])}, {"w": torch.tensor([-0.25])}])
-    >>> unmask_sum(sent)
-    {'w': tensor([1.2500], dtype=torch.float64)}
     """
     n = len(updates)
     if n < 2:
@@ -218,8 +184,7 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
             for name, tensor in masked[k].items():
                 r = torch.empty(tensor.shape, dtype=torch.int64)
                 r = r.random_(-(2**63), None, generator=secret).to(tensor.device)
-                masked[k][name] = masked[k][name] + r
-                masked[j][name] = masked[j][name] - r
+                masked[k][name], masked[j][name] = tensor + r, masked[j][name] - r
     return masked
 
 
@@ -245,7 +210,4 @@ def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Ten
     """sum_k (n_k / n) update_k"""
     n = sum(len(client.images) for client in clients)
     shares = [len(client.images) / n for client in clients]
-    return {
-        name: total(share * u[name] for share, u in zip(shares, updates, strict=True))
-        for name in updates[0]
-    }
+    return {name: total(s * u[name] for s, u in zip(shares, updates)) for name in updates[0]}

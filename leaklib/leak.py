@@ -18,6 +18,7 @@ __all__ = ["Tensors", "Leak", "from_state_dicts", "load", "stack", "join", "some
 Tensors = dict[str, Tensor]
 PARTS = ("weights", "update", "buffers")  # the fields that hold tensors
 HEADER = ("kind", "batch_size", "victims")  # and the others, which a file has in its header
+STATISTICS = ("running_mean", "running_var")  # of BatchNorm
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,6 @@ class Leak:
     buffers    {name: tensor} what else the network holds: running statistics, frozen parameters
     batch_size number of images B behind the update
     victims    None for one client; V for a stack, whose tensors all gain a leading axis of V
-
-    >>> W, after = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([1.0, 1.5])}
-    >>> Leak(W, after, "weights").direction
-    {'w': tensor([0.0000, 0.5000])}
     """
 
     weights: Tensors
@@ -44,15 +41,7 @@ class Leak:
     victims: int | None = None
 
     def save(self, path: str | Path) -> Path:
-        """Write the leak as a safetensors file, which `load` reads, and return its path.
-
-        The file is written whole or not at all.  Raises OSError where it cannot be written.
-
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     load(Leak({"w": torch.zeros(1)}, {"w": torch.ones(1)}).save(f"{folder}/a")).update
-        {'w': tensor([1.])}
-        """
+        """Write the leak as a safetensors file, whole or not at all, and return its path."""
         return _files.write(path, packed(self))
 
     @property
@@ -86,35 +75,27 @@ def from_state_dicts(
     buffers        names of tensors that were not trained, besides whole numbers and the running
                    statistics of BatchNorm; they are taken from `before`
     Raises ValueError when names or shapes of the two differ, and when nothing has changed.
-
-    >>> leak = from_state_dicts({"w": torch.zeros(2)}, {"w": torch.ones(2)}, batch_size=8)
-    >>> leak.kind, leak.batch_size
-    ('weights', 8)
     """
     before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
     for name in {**before, **after}:
-        shapes = [tuple(d[name].shape) if name in d else "missing" for d in (before, after)]
-        if shapes[0] != shapes[1]:
-            raise bad(f"after[{name!r}]", shapes[1], f"{shapes[0]}, as in before")
-    unknown = set(buffers) - set(before)
-    if unknown:
+        was, now = (tuple(d[name].shape) if name in d else "missing" for d in (before, after))
+        if was != now:
+            raise bad(f"after[{name!r}]", now, f"{was}, as in before")
+    if unknown := set(buffers) - set(before):
         raise bad("buffers", sorted(unknown), f"names of the network: {list(before)}")
-    fixed = {
-        name: tensor
-        for name, tensor in before.items()
-        if name in buffers
-        or not tensor.is_floating_point()
-        or name.rpartition(".")[2] in ("running_mean", "running_var")
-    }
-    weights = {name: tensor for name, tensor in before.items() if name not in fixed}
-    update = {name: after[name] for name in weights}
-    if all(torch.equal(update[name], tensor) for name, tensor in weights.items()):
+    weights = {
+        n: t for n, t in before.items()
+        if n not in buffers and t.is_floating_point() and n.split(".")[-1] not in STATISTICS
+    }  # fmt: skip
+    if all(torch.equal(after[name], tensor) for name, tensor in weights.items()):
         raise bad("after", "the weights of before", "weights that training has changed")
+    update = {name: after[name] for name in weights}
+    fixed = {name: tensor for name, tensor in before.items() if name not in weights}
     return Leak(weights, update, "weights", fixed, batch_size)
 
 
 def load(path: str | Path) -> Leak:
-    """The leak that `Leak.save` wrote, as its example shows.  Nothing in the file is run.
+    """The leak that `Leak.save` wrote.  Nothing in the file is run.
 
     Raises ValueError for a file that is no leak, and OSError where there is none.
     """
@@ -132,34 +113,25 @@ def packed(leak: Leak, **more: object) -> bytes:
 
     more: further entries of the header, over which `unpacked` passes.
     """
-    tensors = {
-        f"{what}/{name}": tensor.contiguous()
-        for what in PARTS
-        for name, tensor in getattr(leak, what).items()
-    }
-    header: dict[str, Any] = {name: getattr(leak, name) for name in HEADER} | more
+    tensors = {f"{p}/{n}": t.contiguous() for p in PARTS for n, t in getattr(leak, p).items()}
     # the file format sorts its tensors, and which layer is the last one is told by their order
-    header["names"] = list(tensors)
+    header = {name: getattr(leak, name) for name in HEADER} | {"names": list(tensors)} | more
     # one entry alone: the file format writes several in another order each time
     return safetensors.torch.save(tensors, metadata={"leak": json.dumps(header)})
 
 
 def unpacked(header: dict[str, Any], tensors: Tensors) -> Leak:
-    """The leak of a file's header and tensors, as `packed` has put them there.
-
-    Raises ValueError for those that are of no leak.
-    """
+    """The leak of a file's header and tensors.  Raises ValueError for those that are of no leak."""
     parts: dict[str, Tensors] = {what: {} for what in PARTS}
     try:
         for what, name in (key.split("/", 1) for key in header["names"]):
             parts[what][name] = tensors[f"{what}/{name}"]
         kind, size, victims = (header[name] for name in HEADER)
+        counted = all(type(n) is int and n > 0 for n in (size, 1 if victims is None else victims))
+        if kind not in ("gradient", "weights") or not counted:
+            raise ValueError(kind, size, victims)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise bad("header", f"{error!r:.80}", "names, kind, batch_size and victims") from error
-    counted = all(type(n) is int and n > 0 for n in (size, 1 if victims is None else victims))
-    if kind not in ("gradient", "weights") or not counted:
-        came = f"{dict(kind=kind, batch_size=size, victims=victims)!r:.80}"
-        raise bad("header", came, "a gradient or weights, and counts above 0")
+        raise bad("header", f"{error!r:.80}", "names, a known kind, counts above 0") from error
     return Leak(**parts, kind=kind, batch_size=size, victims=victims)
 
 
@@ -167,81 +139,54 @@ def stack(leaks: Iterable[Leak]) -> Leak:
     """V leaks of the same network as one `Leak`, so that an attack runs on all of them at once.
 
     Every tensor (…) becomes (V, …).  Raises ValueError when the leaks do not fit together.
-
-    >>> leak = Leak({"w": torch.zeros(3)}, {"w": torch.ones(3)})
-    >>> stack([leak, leak]).update["w"].shape
-    torch.Size([2, 3])
     """
-    return _piled("leaks", list(leaks), stacked=False)
+    return _piled("leaks", list(leaks), "a single Leak", torch.stack)
 
 
 def join(stacks: Iterable[Leak]) -> Leak:
-    """Several stacks of the same network as one, victims after victims.
-
-    Raises ValueError for a single leak among them, and when they do not fit together.
-
-    >>> pair = stack([Leak({"w": torch.zeros(3)}, {"w": torch.ones(3)})] * 2)
-    >>> join([pair, pair, pair]).victims
-    6
-    """
-    return _piled("stacks", list(stacks), stacked=True)
+    """Several stacks of the same network as one, victims after victims.  Raises as `stack` does."""
+    return _piled("stacks", list(stacks), "a stack", torch.cat)
 
 
 def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
     """Some of the victims of a stack, by their numbers, as a stack.
 
     Raises ValueError for a single leak, or where no victim is left.
-
-    >>> leaks = [Leak({"w": torch.zeros(1)}, {"w": torch.tensor([i])}) for i in (0.0, 1.0, 2.0)]
-    >>> some(stack(leaks), [2, 0]).update["w"].flatten()
-    tensor([2., 0.])
     """
     if leaks.victims is None:
         raise bad("leaks", "a single Leak", "a stack")
     victims = len(torch.arange(leaks.victims)[rows])
     if victims == 0:
         raise bad("rows", rows, f"some of the {leaks.victims} victims")
-    kept = _of_each(leaks, lambda tensors: {name: t[rows] for name, t in tensors.items()})
-    return replace(kept, victims=victims)
+    kept = {part: {n: t[rows] for n, t in getattr(leaks, part).items()} for part in PARTS}
+    return replace(leaks, victims=victims, **kept)
 
 
 def without(leak: Leak, names: Collection[str]) -> Leak:
-    """The leak of a client that keeps the tensors of these names to itself.
-
-    >>> leak = Leak({"w": torch.zeros(1)}, {"w": torch.ones(1), "b": torch.ones(1)})
-    >>> list(without(leak, ["b"]).update)
-    ['w']
-    """
-    kept = lambda tensors: {name: t for name, t in tensors.items() if name not in names}  # noqa: E731
-    return _of_each(leak, kept)
+    """The leak of a client that keeps the tensors of these names to itself."""
+    sent = lambda tensors: {name: t for name, t in tensors.items() if name not in names}  # noqa: E731
+    return replace(leak, **{part: sent(getattr(leak, part)) for part in PARTS})
 
 
-def _of_each(leak: Leak, fn: Callable[[Tensors], Tensors]) -> Leak:
-    """The leak with fn of its weights, of its update and of its buffers."""
-    return replace(leak, **{part: fn(getattr(leak, part)) for part in PARTS})
-
-
-def _piled(argument: str, leaks: list[Leak], stacked: bool) -> Leak:
+def _piled(argument: str, leaks: list[Leak], wanted: str, pile: Callable[..., Tensor]) -> Leak:
     """Leaks, or stacks of them, of the same kind and network as one."""
     if not leaks:
         raise bad(argument, "an empty list", "at least one")
-    first, lead = leaks[0], int(stacked)
-    single, pile = "a single Leak", "a stack"
-    other, wanted = (single, pile) if stacked else (pile, single)
+    first = leaks[0]
+    lead = int(first.victims is not None)
     shapes = lambda tensors: {name: t.shape[lead:] for name, t in tensors.items()}  # noqa: E731
     for i, leak in enumerate(leaks):
-        if (leak.victims is not None) != stacked:
-            raise bad(f"{argument}[{i}]", other, wanted)
+        came = "a single Leak" if leak.victims is None else "a stack"
+        if came != wanted:
+            raise bad(f"{argument}[{i}]", came, wanted)
         for name in ("kind", "batch_size"):
             if getattr(leak, name) != getattr(first, name):
                 raise bad(f"{argument}[{i}].{name}", getattr(leak, name), str(getattr(first, name)))
         for part in PARTS:
             if shapes(getattr(leak, part)) != shapes(getattr(first, part)):
                 raise bad(f"{argument}[{i}].{part}", "other names or shapes", "those of the first")
-    put = torch.cat if stacked else torch.stack
     tensors = {
-        part: {name: put([getattr(leak, part)[name] for leak in leaks])
-               for name in getattr(first, part)}
+        part: {n: pile([getattr(leak, part)[n] for leak in leaks]) for n in getattr(first, part)}
         for part in PARTS
-    }  # fmt: skip
+    }
     return replace(first, **tensors, victims=sum(leak.victims or 1 for leak in leaks))

@@ -17,11 +17,7 @@ __all__ = [
 
 
 def mse(images: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error of each image: mean over pixels of (x' - x)^2, in [0, 1]; 0 is perfect.
-
-    >>> mse(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).float()
-    tensor([0.0100])
-    """
+    """Mean squared error of each image: mean over pixels of (x' - x)^2, in [0, 1]; 0 is perfect."""
     images, truth = _pair(images, truth)
     return (images - truth).square().mean((-3, -2, -1))
 
@@ -30,9 +26,6 @@ def psnr(images: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image in dB, for the range 1: -10 log10 MSE.
 
     Above about 30 dB the eye sees little difference; infinite when the two are equal.
-
-    >>> psnr(torch.full((1, 1, 2, 2), 0.6), torch.full((1, 1, 2, 2), 0.5)).float()
-    tensor([20.0000])
     """
     return -10 * mse(images, truth).log10()
 
@@ -42,33 +35,24 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
 
     Gaussian window of sigma 1.5, data range 1.  Raises ValueError for images smaller than 11 x 11,
     the size of the window.  Source: Wang et al. 2004.
-
-    >>> x = torch.rand(2, 3, 16, 16)
-    >>> ssim(x, x).tolist()
-    [1.0, 1.0]
     """
     from skimage.metrics import structural_similarity
 
     images, truth = _pair(images, truth)
     if min(truth.shape[-2:]) < 11:
         raise bad("images", f"{truth.shape[-2]} x {truth.shape[-1]} pixels", "at least 11 x 11")
-    pairs = zip(images.flatten(0, -4), truth.flatten(0, -4), strict=True)
     scores = [
         structural_similarity(
-            a.cpu().numpy(), b.cpu().numpy(), channel_axis=0, data_range=1,
+            image.numpy(), true.numpy(), channel_axis=0, data_range=1,
             gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
         )
-        for a, b in pairs
+        for image, true in zip(images.cpu().flatten(0, -4), truth.cpu().flatten(0, -4))
     ]  # fmt: skip
     return torch.tensor(scores).reshape(truth.shape[:-3])
 
 
 def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> float:
-    """Share of images whose MSE is below the threshold: recovered, whatever the attack believes.
-
-    >>> success_rate(torch.zeros(4, 1, 1, 1), torch.tensor([0, 0, 0.1, 0.5]).view(4, 1, 1, 1))
-    0.5
-    """
+    """Share of images whose MSE is below the threshold: recovered, whatever the attack believes."""
     return float((mse(images, truth) < threshold).float().mean())
 
 
@@ -76,31 +60,19 @@ def match(images: Tensor, truth: Tensor) -> Tensor:
     """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
 
     A batch has no order in its gradient.  The assignment has the smallest total MSE and uses each
-    reconstruction once.  `in_order` puts the images so.
-
-    >>> x = torch.rand(3, 1, 8, 8)
-    >>> match(x[[2, 0, 1]], x)
-    tensor([1, 2, 0])
+    reconstruction once.
     """
     from scipy.optimize import linear_sum_assignment
 
     images, truth = _pair(images, truth)
     apart = images[..., None, :, :, :, :] - truth[..., :, None, :, :, :]
-    cost = apart.square().mean((-3, -2, -1))  # (V, B, B): truth by reconstruction
-    columns = [
-        torch.from_numpy(linear_sum_assignment(c.cpu().numpy())[1])
-        for c in cost.reshape(-1, *cost.shape[-2:])
-    ]
-    return torch.stack(columns).reshape(truth.shape[:-3])
+    cost = apart.square().mean((-3, -2, -1)).cpu()  # (V, B, B): truth by reconstruction
+    pairs = [linear_sum_assignment(c.numpy()) for c in cost.reshape(-1, *cost.shape[-2:])]
+    return torch.stack([torch.from_numpy(found) for _, found in pairs]).reshape(truth.shape[:-3])
 
 
 def in_order(images: Tensor, truth: Tensor) -> Tensor:
-    """The images, such as those of a `Reconstruction`, in the order and the shape of the truth.
-
-    >>> x = torch.rand(2, 3, 1, 8, 8)
-    >>> torch.equal(in_order(x[:, [2, 0, 1]], x), x)
-    True
-    """
+    """The images, such as those of a `Reconstruction`, in the order and the shape of the truth."""
     numbers = match(images, truth).to(images.device)[..., None, None, None]  # (V, B, 1, 1, 1)
     return images.reshape(truth.shape).take_along_dim(numbers, dim=-4)
 
@@ -108,14 +80,9 @@ def in_order(images: Tensor, truth: Tensor) -> Tensor:
 def levelled(images: Tensor, truth: Tensor) -> Tensor:
     """The images with the contrast and brightness that bring each nearest to the truth.
 
-    a x + c by least squares, a and c for each image: a measure, because it sees the truth.
-    A negative slope a is allowed: the negative of an image is levelled to the image itself, and
-    scores as it does.  Show such controls beside it.
-    Returns images of the shape of the truth, not clamped.
-
-    >>> x = torch.rand(2, 1, 8, 8)
-    >>> torch.allclose(levelled(0.9 - 0.3 * x, x), x, atol=1e-5)
-    True
+    a x + c by least squares, a and c for each image, of the shape of the truth and not clamped: a
+    measure, because it sees the truth.  A negative slope a is allowed: the negative of an image
+    scores as the image does.  Show such controls beside it.
     """
     x, t = images.reshape(truth.shape).flatten(-3), truth.flatten(-3)  # (…, C H W)
     apart = x - x.mean(-1, keepdim=True)
@@ -128,9 +95,6 @@ def label_accuracy(labels: Tensor, truth: Tensor) -> float:
     """Share of labels that are right; an undetermined label (-1) is wrong.
 
     Raises ValueError unless there are as many labels as in `truth`, in whatever shape.
-
-    >>> label_accuracy(torch.tensor([[3], [-1]]), torch.tensor([3, 5]))
-    0.5
     """
     if labels.numel() != truth.numel():
         raise bad("labels", f"{labels.numel()} labels", f"{truth.numel()}, one for each image")
@@ -142,9 +106,6 @@ def count_accuracy(counts: Tensor, truth: Tensor) -> float:
 
     truth (B,) or (V, B) holds the true labels.  Over several victims, the mean.  Raises ValueError
     where counts are not of as many victims.
-
-    >>> count_accuracy(torch.tensor([0, 2, 2]), torch.tensor([0, 0, 1, 2]))
-    0.5
     """
     if counts.shape[:-1] != truth.shape[:-1] or counts.ndim != truth.ndim:
         wanted = f"{tuple(truth.shape[:-1])} and a number for each class"
@@ -154,10 +115,9 @@ def count_accuracy(counts: Tensor, truth: Tensor) -> float:
 
 
 def _pair(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    if images.ndim == truth.ndim + 1 and len(images) == 1:
-        images = images[0]
-    elif images.ndim == truth.ndim + 1 and images.shape[1] == 1:
-        images = images[:, 0]
+    """Both in [0, 1] and of one shape, without an axis of one victim, or of one image each."""
+    if images.ndim == truth.ndim + 1 and 1 in images.shape[:2]:
+        images = images.squeeze(0 if len(images) == 1 else 1)
     if images.shape != truth.shape or images.ndim < 4:
         wanted = f"the shape of truth {tuple(truth.shape)}"
         raise bad("images", f"shape {tuple(images.shape)}", wanted)

@@ -1,6 +1,6 @@
-"""What a defence promises: the privacy that it spends, and a bound on every attack.
+"""What `defenses.dp_sgd` promises: the privacy that it spends, and a bound on every attack.
 
-The defence is `defenses.dp_sgd`.  Every number out of the range that is given raises ValueError.
+Every number out of the range that is given raises ValueError.
 """
 
 import math
@@ -18,14 +18,11 @@ def epsilon(
 ) -> float:
     """The privacy spent in so many steps: (epsilon, delta)-differential privacy holds.
 
-    noise: sigma > 0, as in `dp_sgd`.  steps: at least 1.  0 < delta < 1.
-    sample_rate: q in (0, 1]; every image is in each batch with probability q, independently
-    (Poisson sampling), and 1 is the full batch.  Two data sets are neighbours when one has an image
-    that the other lacks.  By the Renyi accountant of Opacus, an upper bound.
-    Raises ImportError where Opacus is not installed.  Source: Mironov, Talwar & Zhang 2019; Opacus.
-
-    >>> print(f"{epsilon(1.0, steps=100, sample_rate=0.01):.2f}")
-    1.21
+    noise: sigma > 0, as in `dp_sgd`.  steps: at least 1.  delta: in (0, 1).
+    sample_rate: q in (0, 1], with which each image is in each batch, independently (Poisson
+    sampling); 1 is the full batch.  Data sets are neighbours when one has an image that the other
+    lacks.  An upper bound, by Opacus's Renyi accountant.  Raises ImportError without Opacus.
+    Source: Mironov, Talwar & Zhang 2019; Opacus.
     """
     _check(noise, steps)
     if not 0 < sample_rate <= 1:
@@ -51,14 +48,11 @@ def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
 
         Phi( Phi^-1(prior) + sqrt(steps) / noise )
 
-    prior in [0, 1]: how often the best guess without any message is right, say 1/N for one of N
-    equally likely images.  noise, steps as in `epsilon`, for full batches; the attacker may know
+    prior: in [0, 1], how often the best guess without any message is right, say 1/N for one of N
+    equally likely images.  noise, steps: as in `epsilon`, for full batches; the attacker may know
     every other image.
     Source: Hayes, Mahloujifar & Balle 2023, of whom the abstract was read; the formula is the trade
     between the errors of a test of two normal laws (Dong, Roth & Su 2022).
-
-    >>> print(f"{reconstruction_bound(0.1, noise=1.0):.2f}")
-    0.39
     """
     if not 0 <= prior <= 1:
         raise bad("prior", prior, "a probability from 0 to 1")

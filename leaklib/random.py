@@ -1,7 +1,7 @@
 """A stream of chance for each purpose, so that no two of them ever share draws.
 
-PyTorch's generators are seeded with 64 bits of which the CPU's reads the low 32 only, and equal
-seeds give equal numbers whatever they are for.  So seed and purpose are mixed first.
+PyTorch's CPU generator reads the low 32 bits of its seed only, and equal seeds give equal numbers
+whatever they are for.  So seed and purpose are mixed first.
 """
 
 import hashlib
@@ -26,39 +26,24 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 def mixed(seed: int, purpose: Purpose) -> int:
     """The seed of a purpose's own stream: 32 bits of SHA-256("seed purpose").
 
-    seed: any whole number.  Raises ValueError for another seed, or a purpose not in `PURPOSES`.
-
-    >>> mixed(0, "noise") == mixed(0, "mask")
-    False
+    Raises ValueError for a seed that is no whole number, and a purpose that is not in `PURPOSES`.
     """
     one_of("purpose", purpose, PURPOSES)
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise bad("seed", repr(seed), "a whole number")
-    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
 
 
 def generator(seed: int, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of the stream of this seed and purpose.
-
-    The same seed gives each purpose other numbers.  Errors as in `mixed`.
-
-    >>> noise, mask = (torch.rand(2, generator=generator(0, p)) for p in ("noise", "mask"))
-    >>> torch.equal(noise, mask)
-    False
-    """
-    return torch.Generator(device=device).manual_seed(mixed(seed, purpose))
+    """A generator of the stream of this seed and purpose.  Raises as `mixed` does."""
+    return torch.Generator(device).manual_seed(mixed(seed, purpose))
 
 
 def child(parent: torch.Generator, purpose: Purpose) -> torch.Generator:
-    """A generator of another purpose, seeded by the next draw of `parent`, on the same device.
+    """A generator of another purpose on the same device, seeded by the next draw of `parent`.
 
-    So a defence that is given the stream for noise draws its mask apart from it, and another mask
-    each time that it is called.  Raises ValueError for an unknown purpose.
-
-    >>> noise = generator(0, "noise")
-    >>> child(noise, "mask").initial_seed() == child(noise, "mask").initial_seed()
-    False
+    So a defence that is given the stream for noise draws its mask apart from it, and another one at
+    each call.  Raises ValueError for an unknown purpose.
     """
     seed = torch.randint(2**62, (), generator=parent, device=parent.device)
     return generator(int(seed), purpose, parent.device)

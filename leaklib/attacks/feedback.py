@@ -8,9 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._errors import bad
-from ..labels import Labels
 from ..leak import Leak, some, stack
-from .attack import Attack
 from .search import Reconstruction
 
 __all__ = ["dlg_fb"]
@@ -23,9 +21,9 @@ def dlg_fb(
     *,
     alpha: float = 0.5,
     wave: int = 1,
-    attack: Attack | None = None,
+    attack: Callable[..., Reconstruction] | None = None,
     success: Callable[[Reconstruction], Tensor] = lambda out: out.converged,
-    labels: Labels | None = None,
+    labels: Tensor | None = None,
     start: str | Tensor = "normal",
     seed: int = 0,
     **changes: Any,
@@ -61,7 +59,6 @@ def dlg_fb(
     if leaks.victims is None:
         raise bad("leaks", "one Leak", "several, or a stack of them")
     attack = idlg if attack is None else attack
-    labels = attack.labels if labels is None else labels
     m, outs = None, []
     for first in range(0, leaks.victims, wave):
         rows = slice(first, first + wave)
@@ -70,9 +67,9 @@ def dlg_fb(
             model,
             some(leaks, rows),
             shape,
-            labels=labels[rows] if torch.is_tensor(labels) and labels.ndim == 2 else labels,
             start=begin if m is None else m,
             seed=seed + first,
+            **({} if labels is None else {"labels": labels[rows]}),
             **changes,
         )
         for x in out.images[success(out)]:

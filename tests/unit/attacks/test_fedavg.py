@@ -236,7 +236,8 @@ def test_objective_of_each_way_is_the_distance_of_its_prediction(four):
                     small(i), x[i : i + 1], y[i : i + 1], lr=1e-2, **settings
                 )
                 q = nn.functional.one_hot(y[i : i + 1], 10).float()
-                c = {name: torch.tensor([first]) for name, first in predict.unknowns.items()}
+                begins = getattr(predict, "unknowns", {})
+                c = {name: torch.tensor([first]) for name, first in begins.items()}
                 g = client.gradient(small(i))
                 guess = predict(g, one, start[i, 0], q, c)
                 wanted = distance(guess, one.direction)
@@ -285,7 +286,7 @@ def test_batch_after_several_steps_is_recovered_by_simulation(labels, distinct):
     x, y = (t[:2] for t in distinct)
     leak = client.share_weights(small(), x, y, lr=1e-2, steps=4)
     run = partial(attacks.fedavg, small(), leak, (2, *SMALL[1:]), start="uniform", steps=120)
-    labels = y if labels == "given" else None
+    labels = y if labels == "given" else "joint"
     simulated = run(predict=attacks.simulated(1e-2, steps=4), labels=labels)
     assert matched(simulated, x).min() > 40 and simulated.converged.all()
     assert sorted(simulated.labels[0].tolist()) == sorted(y.tolist())

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from leaklib import attacks, client, data, metrics, models, solvers
+from leaklib import attacks, client, data, labels, metrics, models, solvers
 from leaklib.leak import some, stack
 
 SHAPE = (1, 1, 28, 28)
@@ -158,7 +158,7 @@ def test_batches_by_counts_and_matching_score_high_after_assignment(B):
     nets = [models.lenet(1, 28, seed=i) for i in range(3)]
     sent = [client.share_gradient(n, x[r], y[r]) for n, r in zip(nets, batches, strict=True)]
     leak = stack(sent)
-    numbers = attacks.label_rules.listed(attacks.label_rules.counts(MODEL, leak))
+    numbers = labels.listed(labels.counts(MODEL, leak))
     assert torch.equal(numbers, torch.stack([y[r].sort().values for r in batches]))
     out = attacks.dlg(MODEL, leak, (B, 1, 28, 28), labels=numbers, start="uniform", steps=800)
     truth = torch.stack([x[r] for r in batches])
@@ -171,7 +171,9 @@ def test_images_with_one_label_must_not_begin_alike():
     x, _ = data.load("digits", 2, seed=0)
     leak = client.share_gradient(MODEL, x, torch.tensor([3, 3]))
     for start in ("half", "zeros"):
-        with pytest.raises(ValueError, match=f"^start: got {start!r} for a batch.*twice"):
+        with pytest.raises(
+            ValueError, match=f"^start: got {start!r} for images of one batch with one label"
+        ):
             attacks.dlg(MODEL, leak, (2, 1, 28, 28), labels=torch.tensor([3, 3]), start=start)
     leak = client.share_gradient(MODEL, x, torch.tensor([3, 4]))
     out = attacks.dlg(MODEL, leak, (2, 1, 28, 28), labels=torch.tensor([3, 4]), steps=2)
