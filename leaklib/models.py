@@ -13,22 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from . import keylock, random
-from ._errors import bad, one_of
+from ._errors import bad, one_of, positive
 
 __all__ = [
-    "ACTIVATIONS",
-    "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs", "init_uniform",
+    "ACTIVATIONS", "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs",
+    "init_uniform",
 ]  # fmt: skip
 
 ACTIVATIONS = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "softplus": nn.Softplus,
-}
+    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU,
+    "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus,
+}  # fmt: skip
 
 
 def lenet(
@@ -41,16 +36,11 @@ def lenet(
     logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
 
     activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
-    "torch" keeps PyTorch's own initialisation; seed: of either.  width: the number of channels, in
-    place of 12.
+    "torch" keeps PyTorch's own initialisation; seed: of either.  width: of the convolutions.
     Raises ValueError for an unknown activation or init, and unless the width is positive.
     Source: Zhu et al. 2019, published code (models/vision.py).
-
-    >>> lenet(channels=1, size=28)(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2, 10])
     """
-    if not width > 0:
-        raise bad("width", width, "a positive number of channels")
+    positive("width", width, "channels")
     stages = [(width, 2), (width, 2), (width, 1)]
     with random.of_layers(seed):
         model = _convolutional(channels, size, classes, activation, stages, kernel=5)
@@ -65,14 +55,10 @@ def lenet_keylock(
     """The LeNet of `lenet` whose first convolution is behind a lock: `keylock.KeyLock`.
 
     key (L,): what opens it, `keylock.new_key()` where none is given.  gate and norm are those of
-    the lock, the other arguments those of `lenet`, and errors are of both.  The two maps have
-    PyTorch's initialisation, by the stream "maps" of `seed`; with init="dlg", too, because from
-    U(-0.5, 0.5) and a key of 1,024 numbers the gate would close half of the channels and the others
-    would saturate what follows.
+    the lock, the other arguments those of `lenet`, and errors are of both.  The two maps keep
+    PyTorch's initialisation, by the stream "maps" of `seed`, with init="dlg", too: a key of 1,024
+    numbers times U(-0.5, 0.5) would close half of the channels, and saturate behind the others.
     Source: Ren et al. 2023, published code (LeNet2_kl, which locks the first convolution).
-
-    >>> [part.shape for part in lenet_keylock(width=4).lock.gains()]
-    [torch.Size([4]), torch.Size([4])]
     """
     plain = lenet(channels, size, classes, activation, seed, init, width)
     (_, conv), *rest = plain.named_children()
@@ -90,9 +76,6 @@ def mlp(
 
     x (N, channels, size, size) -> logits (N, classes).  hidden: the widths, () for softmax
     regression.  activation, init, seed and errors as in `lenet`.
-
-    >>> [name for name, _ in mlp(hidden=(30, 20)).named_children()]
-    ['flatten', 'fc1', 'act1', 'fc2', 'act2', 'fc']
     """
     widths = [channels * size**2, *hidden]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -116,9 +99,6 @@ def convnet(
     norm: after each convolution, None, "batch" (BatchNorm, returned in evaluation mode) or "group"
     (GroupNorm in four groups).  activation and seed as in `lenet`.
     Raises ValueError for an unknown activation or norm, and unless 4 divides width > 0.
-
-    >>> convnet(norm="group")(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 10])
     """
     _check_width(width)
     stages = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
@@ -140,28 +120,19 @@ def resnet18(
       an attack takes about a tenth of the time.  width=64 has the original's.
     norm: "batch" or "group".  activation, seed, norm and errors as in `convnet`.
     Source: He et al. 2016; torchvision.models.resnet18, whose initialisation it has.
-
-    >>> resnet18(classes=2, width=4)(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 2])
     """
     _check_width(width)
     with random.of_layers(seed):
-        layers = OrderedDict(
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            bn1=_norm(norm, width),
-            act1=_activation(activation),
-        )
-        n_in = width
-        for i, stride in enumerate((1, 2, 2, 2), start=1):
-            n_out = width * 2 ** (i - 1)
-            layers[f"layer{i}"] = nn.Sequential(
-                _block(n_in, n_out, stride, activation, norm),
-                _block(n_out, n_out, 1, activation, norm),
-            )
-            n_in = n_out
-        layers |= OrderedDict(
-            avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(n_in, classes)
-        )
+            bn1=_norm(norm, width), act1=_activation(activation),
+        )  # fmt: skip
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        for i, (n_in, n_out) in enumerate(pairwise(widths), start=1):
+            first = _block(n_in, n_out, 1 if i == 1 else 2, activation, norm)
+            layers[f"layer{i}"] = nn.Sequential(first, _block(n_out, n_out, 1, activation, norm))
+        layers["avgpool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        layers["fc"] = nn.Linear(widths[-1], classes)
         model = nn.Sequential(layers)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
@@ -176,9 +147,6 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
     `settings` are theirs.  Raises ValueError for another kind, and what they raise.
     Source: Mu 2023, whose abstract goes from fully connected to convolutional layers.  The body of
     the paper could not be read: which layers, how many and how wide is our choice.
-
-    >>> cats_dogs("linear")(torch.rand(1, 3, 32, 32)).shape
-    torch.Size([1, 2])
     """
     kinds = {"linear": mlp, "convolution": lenet}
     one_of("kind", kind, kinds)
@@ -188,13 +156,9 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
 def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
     """Draw every parameter from U(-a, a), in place, and return the model.
 
-    Raises ValueError when a is not positive.  Source: Zhu et al. 2019, published code (a = 0.5).
-
-    >>> bool(init_uniform(nn.Linear(100, 100), a=0.1).weight.abs().max() <= 0.1)
-    True
+    Raises ValueError unless a is positive.  Source: Zhu et al. 2019, published code (a = 0.5).
     """
-    if not a > 0:
-        raise bad("a", a, "a positive half-width of the interval (-a, a)")
+    positive("a", a, "half the width of the interval (-a, a)")
     generator = random.weights(seed)
     with torch.no_grad():
         for parameter in model.parameters():
