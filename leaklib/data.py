@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import random
-from ._errors import bad, one_of, positive
+from ._errors import bad, one_of, positive, require
 from ._pictures import centred, decoded, resized
 
 __all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names", "open_image"]
@@ -57,9 +57,9 @@ def load(
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
     if count is None:
         return images.clamp(0, 1), labels
-    if not 1 <= count <= len(images):
-        raise bad("count", count, f"1 to {len(images)}, the size of {name!r}")
-    rows = torch.randperm(len(images), generator=random.generator(seed, "data"))[:count]
+    n = len(images)
+    require(1 <= count <= n, "count", count, f"1 to {n}, the size of {name!r}")
+    rows = torch.randperm(n, generator=random.generator(seed, "data"))[:count]
     return images[rows].clamp(0, 1), labels[rows]
 
 
@@ -75,8 +75,7 @@ def names(name: str = "photos") -> tuple[str, ...]:
         photos=" ".join(PICTURES), digits=digits, mnist=digits, fashion_mnist=fashion,
         cifar10=objects, cifar10_train=objects, cats_dogs="cat dog",
     )  # fmt: skip
-    if name not in known:
-        raise bad("name", repr(name), f"a set with named classes: {', '.join(known)}")
+    one_of("name", name, known)
     return tuple(known[name].split())
 
 
@@ -163,9 +162,9 @@ def _npz(file: Path) -> tuple[Tensor, Tensor]:
             images, labels = held["images"], held["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise bad(str(file), f"a file that cannot be read ({error})", "images, labels") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
-        got = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
-        raise bad(str(file), got, "images (N, H, W, C) of uint8 and labels (N,)")
+    fit = images.dtype == np.uint8 and images.ndim == 4 and labels.shape == (len(images),)
+    got = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
+    require(fit, str(file), got, "images (N, H, W, C) of uint8 and labels (N,)")
     return _to_tensors(images, labels)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import random
-from ._errors import bad, positive
+from ._errors import positive, require
 from ._numbers import total
 from .client import Defense, InPlaceOfGradient, OnWeights, share_gradient, share_weights
 from .leak import Leak, Tensors, without
@@ -35,12 +35,12 @@ def split(
     Dirichlet(alpha): the smaller, the fewer classes a client sees (Hsu, Qi & Brown 2019).
     Raises ValueError for another alpha, and when there are fewer images than clients.
     """
-    if not 1 <= clients <= len(images):
-        raise bad("clients", clients, f"1 to {len(images)}, the number of images")
+    n = len(images)
+    require(1 <= clients <= n, "clients", clients, f"1 to {n}, the number of images")
     if alpha is not None:
         positive("alpha", alpha, "a concentration, or None for an even split")
     rng = np.random.default_rng(random.mixed(seed, "splits"))
-    owner = np.arange(len(images)) % clients
+    owner = np.arange(n) % clients
     rng.shuffle(owner)
     if alpha is not None:
         classes = labels.cpu().numpy()
@@ -95,24 +95,22 @@ def fedavg_round(
     """One round of FedAvg: W <- sum_k (n_k / n) W_k, in place; returns what was sent.
 
     Client k trains from W for `epochs` passes by SGD and sends its weights W_k.
-    private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`:
-    client k trains with private[k] in the network and sends all but that; private[k] is what it
-    became.  A defence acts on what is sent, and leaves the private part as it is.
-    Raises ValueError unless there is one for each client, and as `client.share_weights` does.
+    private: what each client keeps, such as `keylock.private(model)`.  Client k trains with
+    private[k] in the network and sends all but that; private[k] is what it became.  A defence acts
+    on what is sent.  Raises ValueError unless each has one, and as `client.share_weights` does.
     Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
     """
-    if private is not None and len(private) != len(clients):
-        raise bad("private", f"{len(private)} of them", f"{len(clients)}, one for each client")
+    n, private = len(clients), [{} for _ in clients] if private is None else private
+    require(len(private) == n, "private", f"{len(private)} of them", f"{n}, one for each client")
     leaks = []
     for k, client in enumerate(clients):
-        kept = private[k] if private else {}
+        kept = private[k]
         assign(model, kept)
         leak = share_weights(
             model, *client, lr=lr, epochs=epochs, batch_size=batch_size,
-            defense=_of_shared(defense, kept), seed=seed * len(clients) + k,
+            defense=_of_shared(defense, kept), seed=seed * n + k,
         )  # fmt: skip
-        if private:
-            private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
+        private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
         leaks.append(without(leak, kept))
     assign(model, _weighted_mean([leak.update for leak in leaks], clients))
     return leaks
@@ -151,11 +149,9 @@ def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
     """
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
-        if name not in held:
-            raise bad("tensors", repr(name), f"names of the network: {list(held)}")
-        shape, wanted = tuple(tensor.shape), tuple(held[name].shape)
-        if shape != wanted:
-            raise bad(f"tensors[{name!r}]", f"shape {shape}", f"the network's shape {wanted}")
+        require(name in held, "tensors", repr(name), f"names of the network: {list(held)}")
+        came, wanted = (f"shape {tuple(t.shape)}" for t in (tensor, held[name]))
+        require(came == wanted, f"tensors[{name!r}]", came, f"the network's {wanted}")
         held[name].copy_(tensor)
     return model
 
@@ -172,11 +168,10 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
     Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
     """
     n = len(updates)
-    if n < 2:
-        raise bad("updates", f"{n} of them", "two clients or more")
+    require(n >= 2, "updates", f"{n} of them", "two clients or more")
     most = 2**39 / n  # n of them stay below 2^63 / 2^24
-    if not all(bool((t.abs() < most).all()) for u in updates for t in u.values()):
-        raise bad("updates", f"entries that are not below {most:g}", "entries whose sum fits")
+    fit = all(bool((t.abs() < most).all()) for u in updates for t in u.values())
+    require(fit, "updates", f"entries that are not below {most:g}", "entries whose sum fits")
     masked = [{a: (2**24 * t.double()).round().long() for a, t in u.items()} for u in updates]
     for k in range(n):
         for j in range(k + 1, n):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import keylock, random
-from ._errors import bad, one_of, positive
+from ._errors import one_of, positive, require
 
 __all__ = [
     "ACTIVATIONS", "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs",
@@ -100,7 +100,7 @@ def convnet(
     (GroupNorm in four groups).  activation and seed as in `lenet`.
     Raises ValueError for an unknown activation or norm, and unless 4 divides width > 0.
     """
-    _check_width(width)
+    require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")
     stages = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
     with random.of_layers(seed):
         return _convolutional(channels, size, classes, activation, stages, 3, norm).eval()
@@ -116,12 +116,12 @@ def resnet18(
     (N, classes).  The blocks are torchvision's; changed are
     - the ReLU: an attack differentiates twice, and needs a smooth `activation`;
     - the first layer: 3x3 with stride 1 and no pooling, as is usual for 32 x 32 pixels;
-    - the width: 16 channels for 64, so 701,466 parameters for 11.2 million, and one evaluation of
-      an attack takes about a tenth of the time.  width=64 has the original's.
+    - the width: 16 channels for 64, so 701,466 parameters for 11.2 million, and an attack takes
+      about a tenth of the time.  width=64 has the original's.
     norm: "batch" or "group".  activation, seed, norm and errors as in `convnet`.
     Source: He et al. 2016; torchvision.models.resnet18, whose initialisation it has.
     """
-    _check_width(width)
+    require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")
     with random.of_layers(seed):
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
@@ -145,8 +145,7 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
 
     x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet`;
     `settings` are theirs.  Raises ValueError for another kind, and what they raise.
-    Source: Mu 2023, whose abstract goes from fully connected to convolutional layers.  The body of
-    the paper could not be read: which layers, how many and how wide is our choice.
+    Source: Mu 2023, of whom the abstract was read: which layers and how wide is our choice.
     """
     kinds = {"linear": mlp, "convolution": lenet}
     one_of("kind", kind, kinds)
@@ -185,16 +184,10 @@ def _convolutional(
 
 
 def _initialized(model: nn.Sequential, init: str, seed: int) -> nn.Sequential:
-    if init not in ("dlg", "torch"):
-        raise bad("init", repr(init), '"dlg" (U(-0.5, 0.5)) or "torch"')
+    require(init in ("dlg", "torch"), "init", repr(init), '"dlg" (U(-0.5, 0.5)) or "torch"')
     if init == "dlg":
         init_uniform(model, 0.5, seed)
     return model
-
-
-def _check_width(width: int) -> None:
-    if width < 1 or width % 4:
-        raise bad("width", width, "a positive multiple of 4, the number of groups")
 
 
 def _activation(name: str) -> nn.Module:
@@ -203,8 +196,7 @@ def _activation(name: str) -> nn.Module:
 
 
 def _norm(name: str, channels: int) -> nn.Module:
-    if name not in ("batch", "group"):
-        raise bad("norm", repr(name), '"batch" or "group"')
+    require(name in ("batch", "group"), "norm", repr(name), '"batch" or "group"')
     return nn.BatchNorm2d(channels) if name == "batch" else nn.GroupNorm(4, channels)
 
 
