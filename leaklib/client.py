@@ -20,20 +20,13 @@ __all__ = [
 
 
 class InPlaceOfGradient(NamedTuple):
-    """A defence that computes the update in another way: `defenses.dp_sgd`, `defenses.soteria`.
-
-    gradient(model, generator) -> g(W, x, y, buffers), which takes the place of `client.gradient`.
-    """
+    """A defence by another way to compute: gradient(model, generator) -> g(W, x, y, buffers)."""
 
     gradient: Callable[[nn.Module, torch.Generator], Callable[..., Tensors]]
 
 
 class OnWeights(NamedTuple):
-    """A defence of the new weights themselves, not of W_t - W_{t+1}: `defenses.weights_noise`, …
-
-    change(weights, generator) -> weights
-    both    whether the message tells the weights of before so changed, too
-    """
+    """A defence of the new weights themselves and, with `both`, of W_t as the message tells it."""
 
     change: Callable[[Tensors, torch.Generator], Tensors]
     both: bool = False
@@ -207,14 +200,15 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
     """Raise ValueError unless the leak holds, in finite numbers, each parameter of the model."""
     check_model(model)
     W, buffers = state(model)
+    lead = () if leak.victims is None else (leak.victims,)
     for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
         for name, tensor in of_model.items():
-            place, got = f"leak.{part}[{name!r}]", getattr(leak, part).get(name)
-            shape = (*([] if leak.victims is None else [leak.victims]), *tensor.shape)
+            got, at, shape = getattr(leak, part).get(name), f"leak.{part}", (*lead, *tensor.shape)
             if got is None:
-                raise bad(f"leak.{part}", f"no {name!r}", f"the model's names: {list(of_model)}")
-            require(got.shape == shape, place, f"shape {tuple(got.shape)}", f"the model's {shape}")
-            require(got.isfinite().all(), place, "NaN or infinite entries", "finite numbers")
+                raise bad(at, f"no {name!r}", f"the model's names: {list(of_model)}")
+            at = f"{at}[{name!r}]"
+            require(got.shape == shape, at, f"shape {tuple(got.shape)}", f"the model's {shape}")
+            require(got.isfinite().all(), at, "NaN or infinite entries", "finite numbers")
 
 
 def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:

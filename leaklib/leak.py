@@ -70,10 +70,9 @@ def from_state_dicts(
 ) -> Leak:
     """The leak of two checkpoints of your own: a network before local training, and after it.
 
-    before, after  {name: tensor} as `model.state_dict()` gives them
-    batch_size     how many images were trained on
-    buffers        names of tensors that were not trained, besides whole numbers and the running
-                   statistics of BatchNorm; they are taken from `before`
+    before, after: as `model.state_dict()` gives them.  batch_size: how many images were trained on.
+    buffers: names of tensors that were not trained, besides whole numbers and the running
+    statistics of BatchNorm; they are taken from `before`.
     Raises ValueError when names or shapes of the two differ, and when nothing has changed.
     """
     before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
@@ -94,10 +93,7 @@ def from_state_dicts(
 
 
 def load(path: str | Path) -> Leak:
-    """The leak that `Leak.save` wrote.  Nothing in the file is run.
-
-    Raises ValueError for a file that is no leak, and OSError where there is none.
-    """
+    """The leak that `Leak.save` wrote; nothing in it is run.  Raises ValueError for other files."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["leak"])
@@ -108,10 +104,7 @@ def load(path: str | Path) -> Leak:
 
 
 def packed(leak: Leak, **more: object) -> bytes:
-    """The leak as the bytes of a safetensors file, whose header says what is not a tensor.
-
-    more: further entries of the header, over which `unpacked` passes.
-    """
+    """The leak as a safetensors file, with `more` in its header, over which `unpacked` passes."""
     tensors = {f"{p}/{n}": t.contiguous() for p in PARTS for n, t in getattr(leak, p).items()}
     # the file format sorts its tensors, and which layer is the last one is told by their order
     header = {name: getattr(leak, name) for name in HEADER} | {"names": list(tensors)} | more
@@ -148,10 +141,7 @@ def join(stacks: Iterable[Leak]) -> Leak:
 
 
 def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
-    """Some of the victims of a stack, by their numbers, as a stack.
-
-    Raises ValueError for a single leak, or where no victim is left.
-    """
+    """Some victims of a stack, by number, as a stack.  Raises ValueError where none is left."""
     if leaks.victims is None:
         raise bad("leaks", "a single Leak", "a stack")
     victims = len(torch.arange(leaks.victims)[rows])

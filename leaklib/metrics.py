@@ -1,8 +1,8 @@
 """How close a reconstruction is to the private image.  Only a score may see both.
 
-Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; scores have the leading
-shape, one number an image.  A stack of one victim may be scored against plain (B, C, H, W), and V
-victims of one image each against (V, C, H, W).  Other shapes raise ValueError.
+Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; a score is one number an
+image.  One victim may be scored against plain (B, C, H, W), and V victims of one image each against
+(V, C, H, W).  Other shapes raise ValueError.
 """
 
 import torch
@@ -77,8 +77,7 @@ def levelled(images: Tensor, truth: Tensor) -> Tensor:
     """The images with the contrast and brightness that bring each nearest to the truth.
 
     a x + c by least squares, a and c for each image, of the shape of the truth and not clamped: a
-    measure, because it sees the truth.  A negative slope a is allowed: the negative of an image
-    scores as the image does.  Show such controls beside it.
+    measure, for it sees the truth.  As a < 0 is allowed, the negative of an image scores like it.
     """
     x, t = images.reshape(truth.shape).flatten(-3), truth.flatten(-3)  # (…, C H W)
     apart = x - x.mean(-1, keepdim=True)
@@ -88,10 +87,7 @@ def levelled(images: Tensor, truth: Tensor) -> Tensor:
 
 
 def label_accuracy(labels: Tensor, truth: Tensor) -> float:
-    """Share of labels that are right; an undetermined label (-1) is wrong.
-
-    Raises ValueError unless there are as many labels as in `truth`, in whatever shape.
-    """
+    """Share of labels, in whatever shape, that are right; an undetermined label (-1) is wrong."""
     n, wanted = labels.numel(), truth.numel()
     require(n == wanted, "labels", f"{n} labels", f"{wanted}, one for each image")
     return float((labels.flatten() == truth.flatten()).float().mean())
@@ -100,8 +96,7 @@ def label_accuracy(labels: Tensor, truth: Tensor) -> float:
 def count_accuracy(counts: Tensor, truth: Tensor) -> float:
     """Share of a batch's labels that counts (C,) or (V, C) have right: sum_i min(n'_i, n_i) / B.
 
-    truth (B,) or (V, B) holds the true labels.  Over several victims, the mean.  Raises ValueError
-    where counts are not of as many victims.
+    truth: the true labels, (B,) or (V, B).  Over several victims, as many in both, the mean.
     """
     fit = counts.ndim == truth.ndim and counts.shape[:-1] == truth.shape[:-1]
     wanted = f"{tuple(truth.shape[:-1])} and a number for each class"

@@ -21,7 +21,7 @@ PURPOSES = ("start", "joint labels", "noise", "mask", "batches", "splits", "keys
 def mixed(seed: int, purpose: str) -> int:
     """The seed of a purpose's own stream: 32 bits of SHA-256("seed purpose").
 
-    Raises ValueError for a seed that is no whole number, and a purpose that is not in `PURPOSES`.
+    Raises ValueError for a seed that is no whole number, and a purpose not in `PURPOSES`.
     """
     one_of("purpose", purpose, PURPOSES)
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
