@@ -33,7 +33,7 @@ def split(
 
     alpha: None deals evenly at random; a positive number draws each class's shares from
     Dirichlet(alpha): the smaller, the fewer classes a client sees (Hsu, Qi & Brown 2019).
-    Raises ValueError for another alpha, and when there are fewer images than clients.
+    Raises ValueError for another alpha, and for more clients than images.
     """
     n = len(images)
     require(1 <= clients <= n, "clients", clients, f"1 to {n}, the number of images")
@@ -78,8 +78,7 @@ def fedsgd_round(
     if batch_size is not None:
         positive("batch_size", batch_size)
     leaks = []
-    for k, client in enumerate(clients):
-        number = seed * len(clients) + k
+    for number, client in enumerate(clients, start=seed * len(clients)):
         batch = drawn(client, batch_size, number)
         leaks.append(share_gradient(model, *batch, defense=defense, seed=number))
     step = _weighted_mean([leak.update for leak in leaks], clients)
@@ -122,9 +121,8 @@ def train(
 ) -> list[float]:  # fmt: skip
     """Play `rounds` rounds, in place; returns the accuracy after each on `test`, in [0, 1].
 
-    play: `fedavg_round` or `fedsgd_round`; `settings` go to it (lr, epochs, batch_size, defense,
-    private).  With `private` the accuracy is the mean over the clients, each with its own part in
-    the network.  Raises ValueError unless rounds is positive, and as `play` does.
+    play: `fedavg_round` or `fedsgd_round`, to which `settings` go.  With `private` the accuracy is
+    the mean over the clients' own networks.  Raises ValueError unless rounds > 0, and as `play`.
     """
     positive("rounds", rounds)
     curve = []
@@ -143,10 +141,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 @torch.no_grad()
 def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
-    """Put tensors into a network, by the names of its parameters and buffers; returns it.
-
-    Raises ValueError for a name that the network does not have, and for another shape.
-    """
+    """Put tensors into a network, by name; returns it.  Raises ValueError where they do not fit."""
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         require(name in held, "tensors", repr(name), f"names of the network: {list(held)}")
@@ -164,8 +159,8 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
     r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
     m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: clients
     neither drop out nor lie, and how a pair agrees on its secret is left out.
-    Raises ValueError for fewer than two clients, and for entries that are not below 2^39 / n.
-    Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
+    Raises ValueError for fewer than two clients, and entries that are not below 2^39 / n.
+    Source: Bonawitz et al. 2017, section 4.
     """
     n = len(updates)
     require(n >= 2, "updates", f"{n} of them", "two clients or more")
@@ -192,13 +187,10 @@ def _of_shared(defense: Defense | None, kept: Tensors) -> Defense | None:
     """The defence, of the tensors that a client sends and not of those that it keeps."""
     if defense is None or not kept or isinstance(defense, InPlaceOfGradient):
         return defense
-    change = defense.change if isinstance(defense, OnWeights) else defense
-
-    def of_shared(tensors: Tensors, generator: torch.Generator) -> Tensors:
-        sent = {name: t for name, t in tensors.items() if name not in kept}
-        return {**tensors, **change(sent, generator)}
-
-    return defense._replace(change=of_shared) if isinstance(defense, OnWeights) else of_shared
+    if isinstance(defense, OnWeights):
+        return defense._replace(change=_of_shared(defense.change, kept))
+    sent = lambda tensors: {name: t for name, t in tensors.items() if name not in kept}  # noqa: E731
+    return lambda tensors, generator: {**tensors, **defense(sent(tensors), generator)}
 
 
 def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Tensors:

@@ -1,8 +1,4 @@
-"""The papers' networks, and their initialisations.
-
-Every network is an `nn.Sequential` with named layers, so that a gradient is read by name:
-`leak.direction["fc.bias"]`.  Nothing in `leaklib` needs these classes: any `nn.Module` works.
-"""
+"""The papers' networks: each an `nn.Sequential` with named layers, though any `nn.Module` works."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -34,7 +30,6 @@ def lenet(
 
     x (N, channels, size, size) -> 12 x size/2 x size/2 -> 12 x size/4 x size/4 -> the same ->
     logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
-
     activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
     "torch" keeps PyTorch's own initialisation; seed: of either.  width: of the convolutions.
     Raises ValueError for an unknown activation or init, and unless the width is positive.
@@ -95,7 +90,6 @@ def convnet(
 
     x (N, channels, size, size) -> width x size x size -> 2 width x size/2 x size/2 -> the same ->
     4 width x size/4 x size/4 -> logits (N, classes).  73,802 parameters for 3 x 32 x 32.
-
     norm: after each convolution, None, "batch" (BatchNorm, returned in evaluation mode) or "group"
     (GroupNorm in four groups).  activation and seed as in `lenet`.
     Raises ValueError for an unknown activation or norm, and unless 4 divides width > 0.

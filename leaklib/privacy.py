@@ -1,6 +1,5 @@
 """What `defenses.dp_sgd` promises; a number out of the range that is given raises ValueError."""
 
-import math
 import warnings
 
 import torch
@@ -31,8 +30,7 @@ def epsilon(
     accountant.history = [(noise, sample_rate, steps)]
     # with little noise the best order lies below 1.1, where Opacus's own begin
     orders = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
-    with warnings.catch_warnings():
-        # orders beyond these might give less; what is returned holds all the same
+    with warnings.catch_warnings():  # orders beyond these might give less; this holds all the same
         warnings.filterwarnings("ignore", "Optimal order")
         return float(accountant.get_epsilon(delta, orders))
 
@@ -50,7 +48,7 @@ def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
     _check(noise, steps)
     require(0 <= prior <= 1, "prior", prior, "a probability from 0 to 1")
     quantile = torch.special.ndtri(torch.tensor(prior, dtype=torch.float64))
-    return float(torch.special.ndtr(quantile + math.sqrt(steps) / noise))
+    return float(torch.special.ndtr(quantile + steps**0.5 / noise))
 
 
 def _check(noise: float, steps: int) -> None:
