@@ -8,21 +8,23 @@ def bad(name: str, got: object, wanted: str) -> ValueError:
     return ValueError(f"{name}: got {got}; wanted {wanted}")
 
 
+def require(holds: object, name: str, got: object, wanted: str) -> None:
+    if not holds:
+        raise bad(name, got, wanted)
+
+
 def one_of(name: str, value: object, known: Iterable[str]) -> None:
-    if value not in (names := list(known)):
-        raise bad(name, repr(value), f"one of {', '.join(names)}")
+    names = list(known)
+    require(value in names, name, repr(value), f"one of {', '.join(names)}")
 
 
 def positive(name: str, value: float, what: str = "") -> None:
-    if not 0 < value < inf:
-        raise bad(name, value, f"{what}, a positive number".removeprefix(", "))
+    require(0 < value < inf, name, value, f"{what}, a positive number".removeprefix(", "))
 
 
 def at_least_0(name: str, value: float, what: str) -> None:
-    if not 0 <= value < inf:
-        raise bad(name, value, f"{what} of at least 0")
+    require(0 <= value < inf, name, value, f"{what} of at least 0")
 
 
 def share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise bad(name, value, "a share from 0 to 1")
+    require(0 <= value <= 1, name, value, "a share from 0 to 1")

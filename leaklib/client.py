@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from . import random
-from ._errors import bad, one_of, positive
+from ._errors import bad, one_of, positive, require
 from ._numbers import root
 from .leak import Leak, Tensors
 
@@ -20,20 +20,13 @@ __all__ = [
 
 
 class InPlaceOfGradient(NamedTuple):
-    """A defence that computes the update in another way: `defenses.dp_sgd`, `defenses.soteria`.
-
-    gradient(model, generator) -> g(W, x, y, buffers), which takes the place of `client.gradient`.
-    """
+    """A defence by another way to compute: gradient(model, generator) -> g(W, x, y, buffers)."""
 
     gradient: Callable[[nn.Module, torch.Generator], Callable[..., Tensors]]
 
 
 class OnWeights(NamedTuple):
-    """A defence of the new weights themselves, not of W_t - W_{t+1}: `defenses.weights_noise`, …
-
-    change(weights, generator) -> weights
-    both    whether the message tells the weights of before so changed, too
-    """
+    """A defence of the new weights themselves and, with `both`, of W_t as the message tells it."""
 
     change: Callable[[Tensors, torch.Generator], Tensors]
     both: bool = False
@@ -121,8 +114,7 @@ def state(model: nn.Module) -> tuple[Tensors, Tensors]:
     """
     parameters = dict(model.named_parameters())
     W = {name: p.detach().clone() for name, p in parameters.items() if p.requires_grad}
-    if not W:
-        raise bad("model", "no trainable parameter", "a network with parameters to learn")
+    require(W, "model", "no trainable parameter", "a network with parameters to learn")
     held = {**parameters, **dict(model.named_buffers())}
     return W, {name: t.detach().clone() for name, t in held.items() if name not in W}
 
@@ -183,17 +175,18 @@ def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
     """Raise ValueError unless (x, y) is a batch that the network can be trained on."""
     check_model(model)
     check_images("x", x)
-    if not torch.is_tensor(y) or len(y) != len(x):
-        got = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
-        raise bad("y", got, f"a tensor of {len(x)} labels, one an image")
+    B = len(x)
+    got = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
+    require(torch.is_tensor(y) and len(y) == B, "y", got, f"a tensor of {B} labels, one an image")
     classes = logits_shape(model, x.shape, like=x, name="x")[-1]
+    got = f"shape {tuple(y.shape)} of {y.dtype}"
     if y.is_floating_point():
-        if y.shape != (len(x), classes) or not torch.allclose(y.sum(-1), y.new_ones(len(y))):
-            raise bad("y", f"shape {tuple(y.shape)}", f"({len(x)}, {classes}) rows that sum to 1")
-    elif y.ndim != 1 or y.dtype != torch.int64:
-        raise bad("y", f"shape {tuple(y.shape)} of {y.dtype}", f"shape ({len(x)},) of torch.int64")
-    elif y.min() < 0 or y.max() >= classes:
-        raise bad("y", f"labels {y.min()} to {y.max()}", f"labels in 0..{classes - 1}")
+        soft = y.shape == (B, classes) and torch.allclose(y.sum(-1), y.new_ones(B))
+        require(soft, "y", got, f"({B}, {classes}) rows that sum to 1")
+        return
+    require(y.shape == (B,) and y.dtype == torch.int64, "y", got, f"shape ({B},) of torch.int64")
+    low, high = y.aminmax()
+    require(0 <= low <= high < classes, "y", f"labels {low} to {high}", f"0..{classes - 1}")
 
 
 def check_images(name: str, x: Tensor) -> None:
@@ -207,17 +200,15 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
     """Raise ValueError unless the leak holds, in finite numbers, each parameter of the model."""
     check_model(model)
     W, buffers = state(model)
+    lead = () if leak.victims is None else (leak.victims,)
     for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
         for name, tensor in of_model.items():
-            place, got = f"leak.{part}[{name!r}]", getattr(leak, part).get(name)
-            shape = (*([] if leak.victims is None else [leak.victims]), *tensor.shape)
+            got, at, shape = getattr(leak, part).get(name), f"leak.{part}", (*lead, *tensor.shape)
             if got is None:
-                wanted = f"every name of the model: {list(of_model)}"
-                raise bad(f"leak.{part}", f"no {name!r}", wanted)
-            if got.shape != shape:
-                raise bad(place, f"shape {tuple(got.shape)}", f"the model's shape {shape}")
-            if got.is_floating_point() and not got.isfinite().all():
-                raise bad(place, "NaN or infinite entries", "finite numbers")
+                raise bad(at, f"no {name!r}", f"the model's names: {list(of_model)}")
+            at = f"{at}[{name!r}]"
+            require(got.shape == shape, at, f"shape {tuple(got.shape)}", f"the model's {shape}")
+            require(got.isfinite().all(), at, "NaN or infinite entries", "finite numbers")
 
 
 def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
@@ -238,8 +229,8 @@ def logits_shape(
     except (RuntimeError, ValueError, IndexError) as error:
         got = f"{tuple(shape)} of {like.dtype}"
         raise bad(name, got, f"images that the network takes ({error})") from error
-    if logits.ndim != 2 or len(logits) != shape[0]:
-        raise bad("model", f"an output of shape {tuple(logits.shape)}", "logits (B, C)")
+    fit = logits.ndim == 2 and len(logits) == shape[0]
+    require(fit, "model", f"an output of shape {tuple(logits.shape)}", "logits (B, C)")
     return logits.shape
 
 

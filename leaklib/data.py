@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import random
-from ._errors import bad, one_of, positive
+from ._errors import bad, one_of, positive, require
 from ._pictures import centred, decoded, resized
 
 __all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names", "open_image"]
@@ -46,9 +46,9 @@ def load(
     "cifar10_train", and "olivetti", "cats_dogs": from NAME.npz (images uint8 NHWC, labels int64) in
     LEAKLIB_DATA, else by torchvision's download where it has one.
 
-    count: so many, drawn by `seed`; None is all of them in the order of the set.  size: resized to
-    size x size pixels.  Raises ValueError for an unknown set or a number out of range, and
-    RuntimeError, with nothing left on disk, where a set can be neither found nor downloaded.
+    count: so many, drawn by `seed`; None is all of them in the order of the set.  size: in pixels.
+    Raises ValueError for an unknown set or a number out of range, and RuntimeError, with nothing
+    left on disk, where a set can be neither found nor downloaded.
     """
     if size is not None:
         positive("size", size, "pixels")
@@ -57,17 +57,14 @@ def load(
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
     if count is None:
         return images.clamp(0, 1), labels
-    if not 1 <= count <= len(images):
-        raise bad("count", count, f"1 to {len(images)}, the size of {name!r}")
-    rows = torch.randperm(len(images), generator=random.generator(seed, "data"))[:count]
+    n = len(images)
+    require(1 <= count <= n, "count", count, f"1 to {n}, the size of {name!r}")
+    rows = torch.randperm(n, generator=random.generator(seed, "data"))[:count]
     return images[rows].clamp(0, 1), labels[rows]
 
 
 def names(name: str = "photos") -> tuple[str, ...]:
-    """What the labels of a set are called, in the order of their numbers.
-
-    Raises ValueError for a set whose classes have no names.
-    """
+    """What the labels of a set are called.  Raises ValueError where its classes have no names."""
     fashion = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot"
     objects = "aeroplane car bird cat deer dog frog horse ship lorry"
     digits = " ".join("0123456789")
@@ -75,16 +72,15 @@ def names(name: str = "photos") -> tuple[str, ...]:
         photos=" ".join(PICTURES), digits=digits, mnist=digits, fashion_mnist=fashion,
         cifar10=objects, cifar10_train=objects, cats_dogs="cat dog",
     )  # fmt: skip
-    if name not in known:
-        raise bad("name", repr(name), f"a set with named classes: {', '.join(known)}")
+    one_of("name", name, known)
     return tuple(known[name].split())
 
 
 def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
-    """Your own picture as a batch of one: (1, 3, size, size), float32 in [0, 1].
+    """Your own picture as a batch of one, its largest centred square: (1, 3, size, size) in [0, 1].
 
-    source: a path, an http(s) address, or the bytes of a file; the largest centred square is taken
-    and resized.  Raises ValueError when it cannot be read as an image.
+    source: a path, an http(s) address, or the bytes of a file.  Raises ValueError when it cannot be
+    read as an image.
     """
     positive("size", size, "pixels")
     try:
@@ -109,7 +105,7 @@ def _bytes(source: str | os.PathLike | bytes) -> bytes:
 def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
     one_of("name", name, [*EMBEDDED, *TORCHVISION, *FOLDER_ONLY])
     if name in EMBEDDED:
-        return {"photos": lambda: _photos(size), "digits": _digits, "faces": _faces}[name]()
+        return _embedded(name, size)
     folder = os.environ.get("LEAKLIB_DATA")
     if folder and (file := Path(folder) / f"{name}.npz").exists():
         return _npz(file)
@@ -118,10 +114,18 @@ def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
     raise _missing(name, "torchvision has no such set")
 
 
-def _photos(size: int) -> tuple[Tensor, Tensor]:
+def _embedded(name: str, size: int) -> tuple[Tensor, Tensor]:
     from skimage import data
-    from sklearn.datasets import load_sample_image
+    from sklearn.datasets import load_digits, load_sample_image
 
+    if name == "digits":
+        pixels, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
+        images = pixels.float().reshape(-1, 1, 8, 8) / 16  # (N, 64) -> (N, 1, 8, 8)
+        return F.interpolate(images, size=(28, 28), mode="bilinear"), labels.long()
+    if name == "faces":
+        # the second hundred of the set are not faces
+        images = torch.from_numpy(data.lfw_subset()[:100]).float()[:, None]  # (100, 1, 25, 25)
+        return images, torch.arange(100)
     six = (data.cat, data.astronaut, data.coffee, data.rocket, data.hubble_deep_field, data.retina)
     files = [read() for read in six] + [load_sample_image(f"{n}.jpg") for n in ("china", "flower")]
     wholes = [resized(centred(pixels), size) for pixels in files]
@@ -141,31 +145,15 @@ def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
     return sorted(tiles, key=lambda tile: -float(tile.std()))[:count]
 
 
-def _digits() -> tuple[Tensor, Tensor]:
-    from sklearn.datasets import load_digits
-
-    pixels, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
-    images = pixels.float().reshape(-1, 1, 8, 8) / 16  # (N, 64) -> (N, 1, 8, 8)
-    return F.interpolate(images, size=(28, 28), mode="bilinear"), labels.long()
-
-
-def _faces() -> tuple[Tensor, Tensor]:
-    from skimage import data
-
-    # the second hundred of the set are not faces
-    images = torch.from_numpy(data.lfw_subset()[:100]).float()[:, None]  # (100, 1, 25, 25)
-    return images, torch.arange(100)
-
-
 def _npz(file: Path) -> tuple[Tensor, Tensor]:
     try:
         with np.load(file, allow_pickle=False) as held:
             images, labels = held["images"], held["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise bad(str(file), f"a file that cannot be read ({error})", "images, labels") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
-        got = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
-        raise bad(str(file), got, "images (N, H, W, C) of uint8 and labels (N,)")
+    fit = images.dtype == np.uint8 and images.ndim == 4 and labels.shape == (len(images),)
+    got = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
+    require(fit, str(file), got, "images (N, H, W, C) of uint8 and labels (N,)")
     return _to_tensors(images, labels)
 
 

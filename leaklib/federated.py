@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import random
-from ._errors import bad, positive
+from ._errors import positive, require
 from ._numbers import total
 from .client import Defense, InPlaceOfGradient, OnWeights, share_gradient, share_weights
 from .leak import Leak, Tensors, without
@@ -33,14 +33,14 @@ def split(
 
     alpha: None deals evenly at random; a positive number draws each class's shares from
     Dirichlet(alpha): the smaller, the fewer classes a client sees (Hsu, Qi & Brown 2019).
-    Raises ValueError for another alpha, and when there are fewer images than clients.
+    Raises ValueError for another alpha, and for more clients than images.
     """
-    if not 1 <= clients <= len(images):
-        raise bad("clients", clients, f"1 to {len(images)}, the number of images")
+    n = len(images)
+    require(1 <= clients <= n, "clients", clients, f"1 to {n}, the number of images")
     if alpha is not None:
         positive("alpha", alpha, "a concentration, or None for an even split")
     rng = np.random.default_rng(random.mixed(seed, "splits"))
-    owner = np.arange(len(images)) % clients
+    owner = np.arange(n) % clients
     rng.shuffle(owner)
     if alpha is not None:
         classes = labels.cpu().numpy()
@@ -78,8 +78,7 @@ def fedsgd_round(
     if batch_size is not None:
         positive("batch_size", batch_size)
     leaks = []
-    for k, client in enumerate(clients):
-        number = seed * len(clients) + k
+    for number, client in enumerate(clients, start=seed * len(clients)):
         batch = drawn(client, batch_size, number)
         leaks.append(share_gradient(model, *batch, defense=defense, seed=number))
     step = _weighted_mean([leak.update for leak in leaks], clients)
@@ -95,24 +94,22 @@ def fedavg_round(
     """One round of FedAvg: W <- sum_k (n_k / n) W_k, in place; returns what was sent.
 
     Client k trains from W for `epochs` passes by SGD and sends its weights W_k.
-    private: what each client keeps to itself, {name: tensor}, such as `keylock.private(model)`:
-    client k trains with private[k] in the network and sends all but that; private[k] is what it
-    became.  A defence acts on what is sent, and leaves the private part as it is.
-    Raises ValueError unless there is one for each client, and as `client.share_weights` does.
+    private: what each client keeps, such as `keylock.private(model)`.  Client k trains with
+    private[k] in the network and sends all but that; private[k] is what it became.  A defence acts
+    on what is sent.  Raises ValueError unless each has one, and as `client.share_weights` does.
     Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
     """
-    if private is not None and len(private) != len(clients):
-        raise bad("private", f"{len(private)} of them", f"{len(clients)}, one for each client")
+    n, private = len(clients), [{} for _ in clients] if private is None else private
+    require(len(private) == n, "private", f"{len(private)} of them", f"{n}, one for each client")
     leaks = []
     for k, client in enumerate(clients):
-        kept = private[k] if private else {}
+        kept = private[k]
         assign(model, kept)
         leak = share_weights(
             model, *client, lr=lr, epochs=epochs, batch_size=batch_size,
-            defense=_of_shared(defense, kept), seed=seed * len(clients) + k,
+            defense=_of_shared(defense, kept), seed=seed * n + k,
         )  # fmt: skip
-        if private:
-            private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
+        private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
         leaks.append(without(leak, kept))
     assign(model, _weighted_mean([leak.update for leak in leaks], clients))
     return leaks
@@ -124,9 +121,8 @@ def train(
 ) -> list[float]:  # fmt: skip
     """Play `rounds` rounds, in place; returns the accuracy after each on `test`, in [0, 1].
 
-    play: `fedavg_round` or `fedsgd_round`; `settings` go to it (lr, epochs, batch_size, defense,
-    private).  With `private` the accuracy is the mean over the clients, each with its own part in
-    the network.  Raises ValueError unless rounds is positive, and as `play` does.
+    play: `fedavg_round` or `fedsgd_round`, to which `settings` go.  With `private` the accuracy is
+    the mean over the clients' own networks.  Raises ValueError unless rounds > 0, and as `play`.
     """
     positive("rounds", rounds)
     curve = []
@@ -145,17 +141,12 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 @torch.no_grad()
 def assign(model: nn.Module, tensors: Tensors) -> nn.Module:
-    """Put tensors into a network, by the names of its parameters and buffers; returns it.
-
-    Raises ValueError for a name that the network does not have, and for another shape.
-    """
+    """Put tensors into a network, by name; returns it.  Raises ValueError where they do not fit."""
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
-        if name not in held:
-            raise bad("tensors", repr(name), f"names of the network: {list(held)}")
-        shape, wanted = tuple(tensor.shape), tuple(held[name].shape)
-        if shape != wanted:
-            raise bad(f"tensors[{name!r}]", f"shape {shape}", f"the network's shape {wanted}")
+        require(name in held, "tensors", repr(name), f"names of the network: {list(held)}")
+        came, wanted = (f"shape {tuple(t.shape)}" for t in (tensor, held[name]))
+        require(came == wanted, f"tensors[{name!r}]", came, f"the network's {wanted}")
         held[name].copy_(tensor)
     return model
 
@@ -168,15 +159,14 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
     r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
     m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: clients
     neither drop out nor lie, and how a pair agrees on its secret is left out.
-    Raises ValueError for fewer than two clients, and for entries that are not below 2^39 / n.
-    Source: Bonawitz et al. 2017, section 4 (without the recovery of clients that drop out).
+    Raises ValueError for fewer than two clients, and entries that are not below 2^39 / n.
+    Source: Bonawitz et al. 2017, section 4.
     """
     n = len(updates)
-    if n < 2:
-        raise bad("updates", f"{n} of them", "two clients or more")
+    require(n >= 2, "updates", f"{n} of them", "two clients or more")
     most = 2**39 / n  # n of them stay below 2^63 / 2^24
-    if not all(bool((t.abs() < most).all()) for u in updates for t in u.values()):
-        raise bad("updates", f"entries that are not below {most:g}", "entries whose sum fits")
+    fit = all(bool((t.abs() < most).all()) for u in updates for t in u.values())
+    require(fit, "updates", f"entries that are not below {most:g}", "entries whose sum fits")
     masked = [{a: (2**24 * t.double()).round().long() for a, t in u.items()} for u in updates]
     for k in range(n):
         for j in range(k + 1, n):
@@ -197,13 +187,10 @@ def _of_shared(defense: Defense | None, kept: Tensors) -> Defense | None:
     """The defence, of the tensors that a client sends and not of those that it keeps."""
     if defense is None or not kept or isinstance(defense, InPlaceOfGradient):
         return defense
-    change = defense.change if isinstance(defense, OnWeights) else defense
-
-    def of_shared(tensors: Tensors, generator: torch.Generator) -> Tensors:
-        sent = {name: t for name, t in tensors.items() if name not in kept}
-        return {**tensors, **change(sent, generator)}
-
-    return defense._replace(change=of_shared) if isinstance(defense, OnWeights) else of_shared
+    if isinstance(defense, OnWeights):
+        return defense._replace(change=_of_shared(defense.change, kept))
+    sent = lambda tensors: {name: t for name, t in tensors.items() if name not in kept}  # noqa: E731
+    return lambda tensors, generator: {**tensors, **defense(sent(tensors), generator)}
 
 
 def _weighted_mean(updates: Sequence[Tensors], clients: Sequence[Client]) -> Tensors:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _files
-from ._errors import bad
+from ._errors import bad, require
 
 __all__ = ["Tensors", "Leak", "from_state_dicts", "load", "stack", "join", "some", "without"]
 
@@ -70,35 +70,30 @@ def from_state_dicts(
 ) -> Leak:
     """The leak of two checkpoints of your own: a network before local training, and after it.
 
-    before, after  {name: tensor} as `model.state_dict()` gives them
-    batch_size     how many images were trained on
-    buffers        names of tensors that were not trained, besides whole numbers and the running
-                   statistics of BatchNorm; they are taken from `before`
+    before, after: as `model.state_dict()` gives them.  batch_size: how many images were trained on.
+    buffers: names of tensors that were not trained, besides whole numbers and the running
+    statistics of BatchNorm; they are taken from `before`.
     Raises ValueError when names or shapes of the two differ, and when nothing has changed.
     """
     before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
     for name in {**before, **after}:
         was, now = (tuple(d[name].shape) if name in d else "missing" for d in (before, after))
-        if was != now:
-            raise bad(f"after[{name!r}]", now, f"{was}, as in before")
-    if unknown := set(buffers) - set(before):
-        raise bad("buffers", sorted(unknown), f"names of the network: {list(before)}")
+        require(was == now, f"after[{name!r}]", now, f"{was}, as in before")
+    unknown = sorted(set(buffers) - set(before))
+    require(not unknown, "buffers", unknown, f"names of the network: {list(before)}")
     weights = {
         n: t for n, t in before.items()
         if n not in buffers and t.is_floating_point() and n.split(".")[-1] not in STATISTICS
     }  # fmt: skip
-    if all(torch.equal(after[name], tensor) for name, tensor in weights.items()):
-        raise bad("after", "the weights of before", "weights that training has changed")
+    changed = any(not torch.equal(after[name], tensor) for name, tensor in weights.items())
+    require(changed, "after", "the weights of before", "weights that training has changed")
     update = {name: after[name] for name in weights}
     fixed = {name: tensor for name, tensor in before.items() if name not in weights}
     return Leak(weights, update, "weights", fixed, batch_size)
 
 
 def load(path: str | Path) -> Leak:
-    """The leak that `Leak.save` wrote.  Nothing in the file is run.
-
-    Raises ValueError for a file that is no leak, and OSError where there is none.
-    """
+    """The leak that `Leak.save` wrote; nothing in it is run.  Raises ValueError for other files."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["leak"])
@@ -109,10 +104,7 @@ def load(path: str | Path) -> Leak:
 
 
 def packed(leak: Leak, **more: object) -> bytes:
-    """The leak as the bytes of a safetensors file, whose header says what is not a tensor.
-
-    more: further entries of the header, over which `unpacked` passes.
-    """
+    """The leak as a safetensors file, with `more` in its header, over which `unpacked` passes."""
     tensors = {f"{p}/{n}": t.contiguous() for p in PARTS for n, t in getattr(leak, p).items()}
     # the file format sorts its tensors, and which layer is the last one is told by their order
     header = {name: getattr(leak, name) for name in HEADER} | {"names": list(tensors)} | more
@@ -149,15 +141,11 @@ def join(stacks: Iterable[Leak]) -> Leak:
 
 
 def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
-    """Some of the victims of a stack, by their numbers, as a stack.
-
-    Raises ValueError for a single leak, or where no victim is left.
-    """
+    """Some victims of a stack, by number, as a stack.  Raises ValueError where none is left."""
     if leaks.victims is None:
         raise bad("leaks", "a single Leak", "a stack")
     victims = len(torch.arange(leaks.victims)[rows])
-    if victims == 0:
-        raise bad("rows", rows, f"some of the {leaks.victims} victims")
+    require(victims, "rows", rows, f"some of the {leaks.victims} victims")
     kept = {part: {n: t[rows] for n, t in getattr(leaks, part).items()} for part in PARTS}
     return replace(leaks, victims=victims, **kept)
 
@@ -170,21 +158,17 @@ def without(leak: Leak, names: Collection[str]) -> Leak:
 
 def _piled(argument: str, leaks: list[Leak], wanted: str, pile: Callable[..., Tensor]) -> Leak:
     """Leaks, or stacks of them, of the same kind and network as one."""
-    if not leaks:
-        raise bad(argument, "an empty list", "at least one")
-    first = leaks[0]
-    lead = int(first.victims is not None)
+    require(leaks, argument, "an empty list", "at least one")
+    first, B, lead = leaks[0], leaks[0].batch_size, int(leaks[0].victims is not None)
     shapes = lambda tensors: {name: t.shape[lead:] for name, t in tensors.items()}  # noqa: E731
     for i, leak in enumerate(leaks):
-        came = "a single Leak" if leak.victims is None else "a stack"
-        if came != wanted:
-            raise bad(f"{argument}[{i}]", came, wanted)
-        for name in ("kind", "batch_size"):
-            if getattr(leak, name) != getattr(first, name):
-                raise bad(f"{argument}[{i}].{name}", getattr(leak, name), str(getattr(first, name)))
+        came, at = "a single Leak" if leak.victims is None else "a stack", f"{argument}[{i}]"
+        require(came == wanted, at, came, wanted)
+        require(leak.kind == first.kind, f"{at}.kind", leak.kind, first.kind)
+        require(leak.batch_size == B, f"{at}.batch_size", leak.batch_size, f"{B}")
         for part in PARTS:
-            if shapes(getattr(leak, part)) != shapes(getattr(first, part)):
-                raise bad(f"{argument}[{i}].{part}", "other names or shapes", "those of the first")
+            fit = shapes(getattr(leak, part)) == shapes(getattr(first, part))
+            require(fit, f"{at}.{part}", "other names or shapes", "those of the first")
     tensors = {
         part: {n: pile([getattr(leak, part)[n] for leak in leaks]) for n in getattr(first, part)}
         for part in PARTS

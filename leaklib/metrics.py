@@ -1,14 +1,14 @@
 """How close a reconstruction is to the private image.  Only a score may see both.
 
-Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; scores have the leading
-shape, one number an image.  A stack of one victim may be scored against plain (B, C, H, W), and V
-victims of one image each against (V, C, H, W).  Other shapes raise ValueError.
+Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; a score is one number an
+image.  One victim may be scored against plain (B, C, H, W), and V victims of one image each against
+(V, C, H, W).  Other shapes raise ValueError.
 """
 
 import torch
 from torch import Tensor
 
-from ._errors import bad
+from ._errors import require
 
 __all__ = [
     "mse", "psnr", "ssim", "success_rate", "match", "in_order", "levelled",
@@ -23,24 +23,20 @@ def mse(images: Tensor, truth: Tensor) -> Tensor:
 
 
 def psnr(images: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB, for the range 1: -10 log10 MSE.
-
-    Above about 30 dB the eye sees little difference; infinite when the two are equal.
-    """
+    """Peak signal-to-noise ratio of each image in dB, range 1: -10 log10 MSE, infinite if equal."""
     return -10 * mse(images, truth).log10()
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity of each image, at most 1, by scikit-image with its paper's settings.
 
-    Gaussian window of sigma 1.5, data range 1.  Raises ValueError for images smaller than 11 x 11,
-    the size of the window.  Source: Wang et al. 2004.
+    Raises ValueError for images smaller than the window of 11 x 11.  Source: Wang et al. 2004.
     """
     from skimage.metrics import structural_similarity
 
     images, truth = _pair(images, truth)
-    if min(truth.shape[-2:]) < 11:
-        raise bad("images", f"{truth.shape[-2]} x {truth.shape[-1]} pixels", "at least 11 x 11")
+    H, W = truth.shape[-2:]
+    require(min(H, W) >= 11, "images", f"{H} x {W} pixels", "at least 11 x 11")
     scores = [
         structural_similarity(
             image.numpy(), true.numpy(), channel_axis=0, data_range=1,
@@ -81,8 +77,7 @@ def levelled(images: Tensor, truth: Tensor) -> Tensor:
     """The images with the contrast and brightness that bring each nearest to the truth.
 
     a x + c by least squares, a and c for each image, of the shape of the truth and not clamped: a
-    measure, because it sees the truth.  A negative slope a is allowed: the negative of an image
-    scores as the image does.  Show such controls beside it.
+    measure, for it sees the truth.  As a < 0 is allowed, the negative of an image scores like it.
     """
     x, t = images.reshape(truth.shape).flatten(-3), truth.flatten(-3)  # (…, C H W)
     apart = x - x.mean(-1, keepdim=True)
@@ -92,24 +87,20 @@ def levelled(images: Tensor, truth: Tensor) -> Tensor:
 
 
 def label_accuracy(labels: Tensor, truth: Tensor) -> float:
-    """Share of labels that are right; an undetermined label (-1) is wrong.
-
-    Raises ValueError unless there are as many labels as in `truth`, in whatever shape.
-    """
-    if labels.numel() != truth.numel():
-        raise bad("labels", f"{labels.numel()} labels", f"{truth.numel()}, one for each image")
+    """Share of labels, in whatever shape, that are right; an undetermined label (-1) is wrong."""
+    n, wanted = labels.numel(), truth.numel()
+    require(n == wanted, "labels", f"{n} labels", f"{wanted}, one for each image")
     return float((labels.flatten() == truth.flatten()).float().mean())
 
 
 def count_accuracy(counts: Tensor, truth: Tensor) -> float:
     """Share of a batch's labels that counts (C,) or (V, C) have right: sum_i min(n'_i, n_i) / B.
 
-    truth (B,) or (V, B) holds the true labels.  Over several victims, the mean.  Raises ValueError
-    where counts are not of as many victims.
+    truth: the true labels, (B,) or (V, B).  Over several victims, as many in both, the mean.
     """
-    if counts.shape[:-1] != truth.shape[:-1] or counts.ndim != truth.ndim:
-        wanted = f"{tuple(truth.shape[:-1])} and a number for each class"
-        raise bad("counts", f"shape {tuple(counts.shape)}", wanted)
+    fit = counts.ndim == truth.ndim and counts.shape[:-1] == truth.shape[:-1]
+    wanted = f"{tuple(truth.shape[:-1])} and a number for each class"
+    require(fit, "counts", f"shape {tuple(counts.shape)}", wanted)
     n = torch.zeros_like(counts).scatter_add(-1, truth, torch.ones_like(truth))
     return float((torch.minimum(counts, n).sum(-1) / truth.shape[-1]).mean())
 
@@ -118,7 +109,7 @@ def _pair(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both in [0, 1] and of one shape, without an axis of one victim, or of one image each."""
     if images.ndim == truth.ndim + 1 and 1 in images.shape[:2]:
         images = images.squeeze(0 if len(images) == 1 else 1)
-    if images.shape != truth.shape or images.ndim < 4:
-        wanted = f"the shape of truth {tuple(truth.shape)}"
-        raise bad("images", f"shape {tuple(images.shape)}", wanted)
+    shape, wanted = tuple(images.shape), tuple(truth.shape)
+    fit = shape == wanted and len(shape) >= 4
+    require(fit, "images", f"shape {shape}", f"the shape of truth {wanted}")
     return images.detach().clamp(0, 1).double(), truth.detach().clamp(0, 1).double()

@@ -1,8 +1,4 @@
-"""The papers' networks, and their initialisations.
-
-Every network is an `nn.Sequential` with named layers, so that a gradient is read by name:
-`leak.direction["fc.bias"]`.  Nothing in `leaklib` needs these classes: any `nn.Module` works.
-"""
+"""The papers' networks: each an `nn.Sequential` with named layers, though any `nn.Module` works."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,22 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from . import keylock, random
-from ._errors import bad, one_of
+from ._errors import one_of, positive, require
 
 __all__ = [
-    "ACTIVATIONS",
-    "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs", "init_uniform",
+    "ACTIVATIONS", "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs",
+    "init_uniform",
 ]  # fmt: skip
 
 ACTIVATIONS = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "softplus": nn.Softplus,
-}
+    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU,
+    "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus,
+}  # fmt: skip
 
 
 def lenet(
@@ -39,18 +30,12 @@ def lenet(
 
     x (N, channels, size, size) -> 12 x size/2 x size/2 -> 12 x size/4 x size/4 -> the same ->
     logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
-
     activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
-    "torch" keeps PyTorch's own initialisation; seed: of either.  width: the number of channels, in
-    place of 12.
+    "torch" keeps PyTorch's own initialisation; seed: of either.  width: of the convolutions.
     Raises ValueError for an unknown activation or init, and unless the width is positive.
     Source: Zhu et al. 2019, published code (models/vision.py).
-
-    >>> lenet(channels=1, size=28)(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2, 10])
     """
-    if not width > 0:
-        raise bad("width", width, "a positive number of channels")
+    positive("width", width, "channels")
     stages = [(width, 2), (width, 2), (width, 1)]
     with random.of_layers(seed):
         model = _convolutional(channels, size, classes, activation, stages, kernel=5)
@@ -65,14 +50,10 @@ def lenet_keylock(
     """The LeNet of `lenet` whose first convolution is behind a lock: `keylock.KeyLock`.
 
     key (L,): what opens it, `keylock.new_key()` where none is given.  gate and norm are those of
-    the lock, the other arguments those of `lenet`, and errors are of both.  The two maps have
-    PyTorch's initialisation, by the stream "maps" of `seed`; with init="dlg", too, because from
-    U(-0.5, 0.5) and a key of 1,024 numbers the gate would close half of the channels and the others
-    would saturate what follows.
+    the lock, the other arguments those of `lenet`, and errors are of both.  The two maps keep
+    PyTorch's initialisation, by the stream "maps" of `seed`, with init="dlg", too: a key of 1,024
+    numbers times U(-0.5, 0.5) would close half of the channels, and saturate behind the others.
     Source: Ren et al. 2023, published code (LeNet2_kl, which locks the first convolution).
-
-    >>> [part.shape for part in lenet_keylock(width=4).lock.gains()]
-    [torch.Size([4]), torch.Size([4])]
     """
     plain = lenet(channels, size, classes, activation, seed, init, width)
     (_, conv), *rest = plain.named_children()
@@ -90,9 +71,6 @@ def mlp(
 
     x (N, channels, size, size) -> logits (N, classes).  hidden: the widths, () for softmax
     regression.  activation, init, seed and errors as in `lenet`.
-
-    >>> [name for name, _ in mlp(hidden=(30, 20)).named_children()]
-    ['flatten', 'fc1', 'act1', 'fc2', 'act2', 'fc']
     """
     widths = [channels * size**2, *hidden]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -112,15 +90,11 @@ def convnet(
 
     x (N, channels, size, size) -> width x size x size -> 2 width x size/2 x size/2 -> the same ->
     4 width x size/4 x size/4 -> logits (N, classes).  73,802 parameters for 3 x 32 x 32.
-
     norm: after each convolution, None, "batch" (BatchNorm, returned in evaluation mode) or "group"
     (GroupNorm in four groups).  activation and seed as in `lenet`.
     Raises ValueError for an unknown activation or norm, and unless 4 divides width > 0.
-
-    >>> convnet(norm="group")(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 10])
     """
-    _check_width(width)
+    require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")
     stages = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
     with random.of_layers(seed):
         return _convolutional(channels, size, classes, activation, stages, 3, norm).eval()
@@ -136,32 +110,23 @@ def resnet18(
     (N, classes).  The blocks are torchvision's; changed are
     - the ReLU: an attack differentiates twice, and needs a smooth `activation`;
     - the first layer: 3x3 with stride 1 and no pooling, as is usual for 32 x 32 pixels;
-    - the width: 16 channels for 64, so 701,466 parameters for 11.2 million, and one evaluation of
-      an attack takes about a tenth of the time.  width=64 has the original's.
+    - the width: 16 channels for 64, so 701,466 parameters for 11.2 million, and an attack takes
+      about a tenth of the time.  width=64 has the original's.
     norm: "batch" or "group".  activation, seed, norm and errors as in `convnet`.
     Source: He et al. 2016; torchvision.models.resnet18, whose initialisation it has.
-
-    >>> resnet18(classes=2, width=4)(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 2])
     """
-    _check_width(width)
+    require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")
     with random.of_layers(seed):
-        layers = OrderedDict(
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            bn1=_norm(norm, width),
-            act1=_activation(activation),
-        )
-        n_in = width
-        for i, stride in enumerate((1, 2, 2, 2), start=1):
-            n_out = width * 2 ** (i - 1)
-            layers[f"layer{i}"] = nn.Sequential(
-                _block(n_in, n_out, stride, activation, norm),
-                _block(n_out, n_out, 1, activation, norm),
-            )
-            n_in = n_out
-        layers |= OrderedDict(
-            avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(n_in, classes)
-        )
+            bn1=_norm(norm, width), act1=_activation(activation),
+        )  # fmt: skip
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        for i, (n_in, n_out) in enumerate(pairwise(widths), start=1):
+            first = _block(n_in, n_out, 1 if i == 1 else 2, activation, norm)
+            layers[f"layer{i}"] = nn.Sequential(first, _block(n_out, n_out, 1, activation, norm))
+        layers["avgpool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        layers["fc"] = nn.Linear(widths[-1], classes)
         model = nn.Sequential(layers)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
@@ -174,11 +139,7 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
 
     x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet`;
     `settings` are theirs.  Raises ValueError for another kind, and what they raise.
-    Source: Mu 2023, whose abstract goes from fully connected to convolutional layers.  The body of
-    the paper could not be read: which layers, how many and how wide is our choice.
-
-    >>> cats_dogs("linear")(torch.rand(1, 3, 32, 32)).shape
-    torch.Size([1, 2])
+    Source: Mu 2023, of whom the abstract was read: which layers and how wide is our choice.
     """
     kinds = {"linear": mlp, "convolution": lenet}
     one_of("kind", kind, kinds)
@@ -188,13 +149,9 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
 def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
     """Draw every parameter from U(-a, a), in place, and return the model.
 
-    Raises ValueError when a is not positive.  Source: Zhu et al. 2019, published code (a = 0.5).
-
-    >>> bool(init_uniform(nn.Linear(100, 100), a=0.1).weight.abs().max() <= 0.1)
-    True
+    Raises ValueError unless a is positive.  Source: Zhu et al. 2019, published code (a = 0.5).
     """
-    if not a > 0:
-        raise bad("a", a, "a positive half-width of the interval (-a, a)")
+    positive("a", a, "half the width of the interval (-a, a)")
     generator = random.weights(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -221,16 +178,10 @@ def _convolutional(
 
 
 def _initialized(model: nn.Sequential, init: str, seed: int) -> nn.Sequential:
-    if init not in ("dlg", "torch"):
-        raise bad("init", repr(init), '"dlg" (U(-0.5, 0.5)) or "torch"')
+    require(init in ("dlg", "torch"), "init", repr(init), '"dlg" (U(-0.5, 0.5)) or "torch"')
     if init == "dlg":
         init_uniform(model, 0.5, seed)
     return model
-
-
-def _check_width(width: int) -> None:
-    if width < 1 or width % 4:
-        raise bad("width", width, "a positive multiple of 4, the number of groups")
 
 
 def _activation(name: str) -> nn.Module:
@@ -239,8 +190,7 @@ def _activation(name: str) -> nn.Module:
 
 
 def _norm(name: str, channels: int) -> nn.Module:
-    if name not in ("batch", "group"):
-        raise bad("norm", repr(name), '"batch" or "group"')
+    require(name in ("batch", "group"), "norm", repr(name), '"batch" or "group"')
     return nn.BatchNorm2d(channels) if name == "batch" else nn.GroupNorm(4, channels)
 
 

@@ -1,14 +1,10 @@
-"""What `defenses.dp_sgd` promises: the privacy that it spends, and a bound on every attack.
+"""What `defenses.dp_sgd` promises; a number out of the range that is given raises ValueError."""
 
-Every number out of the range that is given raises ValueError.
-"""
-
-import math
 import warnings
 
 import torch
 
-from ._errors import bad, positive
+from ._errors import positive, require
 
 __all__ = ["epsilon", "reconstruction_bound"]
 
@@ -18,17 +14,14 @@ def epsilon(
 ) -> float:
     """The privacy spent in so many steps: (epsilon, delta)-differential privacy holds.
 
-    noise: sigma > 0, as in `dp_sgd`.  steps: at least 1.  delta: in (0, 1).
-    sample_rate: q in (0, 1], with which each image is in each batch, independently (Poisson
-    sampling); 1 is the full batch.  Data sets are neighbours when one has an image that the other
-    lacks.  An upper bound, by Opacus's Renyi accountant.  Raises ImportError without Opacus.
-    Source: Mironov, Talwar & Zhang 2019; Opacus.
+    noise: sigma > 0, as in `dp_sgd`.  steps >= 1, 0 < delta < 1.  sample_rate: in (0, 1], how often
+    an image is in a batch, independently (Poisson sampling).  Data sets are neighbours when one has
+    an image that the other lacks.  An upper bound, by Opacus's Renyi accountant.
+    Raises ImportError without Opacus.  Source: Mironov, Talwar & Zhang 2019; Opacus.
     """
     _check(noise, steps)
-    if not 0 < sample_rate <= 1:
-        raise bad("sample_rate", sample_rate, "0 < sample_rate <= 1")
-    if not 0 < delta < 1:
-        raise bad("delta", delta, "0 < delta < 1")
+    require(0 < sample_rate <= 1, "sample_rate", sample_rate, "0 < sample_rate <= 1")
+    require(0 < delta < 1, "delta", delta, "0 < delta < 1")
     try:
         from opacus.accountants import RDPAccountant
     except ImportError as error:
@@ -37,8 +30,7 @@ def epsilon(
     accountant.history = [(noise, sample_rate, steps)]
     # with little noise the best order lies below 1.1, where Opacus's own begin
     orders = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
-    with warnings.catch_warnings():
-        # orders beyond these might give less; what is returned holds all the same
+    with warnings.catch_warnings():  # orders beyond these might give less; this holds all the same
         warnings.filterwarnings("ignore", "Optimal order")
         return float(accountant.get_epsilon(delta, orders))
 
@@ -48,20 +40,17 @@ def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
 
         Phi( Phi^-1(prior) + sqrt(steps) / noise )
 
-    prior: in [0, 1], how often the best guess without any message is right, say 1/N for one of N
-    equally likely images.  noise, steps: as in `epsilon`, for full batches; the attacker may know
-    every other image.
+    prior: in [0, 1], how often a guess without any message is right, say 1/N for one of N equally
+    likely images.  noise, steps: as in `epsilon`, for full batches; all other images may be known.
     Source: Hayes, Mahloujifar & Balle 2023, of whom the abstract was read; the formula is the trade
     between the errors of a test of two normal laws (Dong, Roth & Su 2022).
     """
-    if not 0 <= prior <= 1:
-        raise bad("prior", prior, "a probability from 0 to 1")
     _check(noise, steps)
+    require(0 <= prior <= 1, "prior", prior, "a probability from 0 to 1")
     quantile = torch.special.ndtri(torch.tensor(prior, dtype=torch.float64))
-    return float(torch.special.ndtr(quantile + math.sqrt(steps) / noise))
+    return float(torch.special.ndtr(quantile + steps**0.5 / noise))
 
 
 def _check(noise: float, steps: int) -> None:
     positive("noise", noise, "a multiple of the norm at which one clips")
-    if not steps >= 1:
-        raise bad("steps", steps, "at least 1")
+    require(steps >= 1, "steps", steps, "at least 1")

@@ -1,49 +1,43 @@
 """A stream of chance for each purpose, so that no two of them ever share draws.
 
-PyTorch's CPU generator reads the low 32 bits of its seed only, and equal seeds give equal numbers
-whatever they are for.  So seed and purpose are mixed first.
+PyTorch's CPU generator reads the low 32 bits of its seed alone, so seed and purpose are mixed.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Literal, get_args
 
 import torch
 
-from ._errors import bad, one_of
+from ._errors import one_of, require
 
-__all__ = ["PURPOSES", "Purpose", "mixed", "generator", "child", "weights", "of_layers"]
+__all__ = ["PURPOSES", "mixed", "generator", "child", "weights", "of_layers"]
 
-Purpose = Literal[
-    "start", "joint labels", "noise", "mask", "batches", "splits", "keys", "maps", "data",
-    "secrets", "probes",
-]  # fmt: skip
-PURPOSES: tuple[str, ...] = get_args(Purpose)
+PURPOSES = ("start", "joint labels", "noise", "mask", "batches", "splits", "keys", "maps", "data",
+            "secrets", "probes")  # fmt: skip
 
 
-def mixed(seed: int, purpose: Purpose) -> int:
+def mixed(seed: int, purpose: str) -> int:
     """The seed of a purpose's own stream: 32 bits of SHA-256("seed purpose").
 
-    Raises ValueError for a seed that is no whole number, and a purpose that is not in `PURPOSES`.
+    Raises ValueError for a seed that is no whole number, and a purpose not in `PURPOSES`.
     """
     one_of("purpose", purpose, PURPOSES)
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise bad("seed", repr(seed), "a whole number")
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    require(whole, "seed", repr(seed), "a whole number")
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
 
 
-def generator(seed: int, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of the stream of this seed and purpose.  Raises as `mixed` does."""
     return torch.Generator(device).manual_seed(mixed(seed, purpose))
 
 
-def child(parent: torch.Generator, purpose: Purpose) -> torch.Generator:
+def child(parent: torch.Generator, purpose: str) -> torch.Generator:
     """A generator of another purpose on the same device, seeded by the next draw of `parent`.
 
-    So a defence that is given the stream for noise draws its mask apart from it, and another one at
-    each call.  Raises ValueError for an unknown purpose.
+    So a defence that is given a stream for noise draws its mask apart, and another at each call.
     """
     seed = torch.randint(2**62, (), generator=parent, device=parent.device)
     return generator(int(seed), purpose, parent.device)
