@@ -17,7 +17,7 @@ def small(monkeypatch):
     kept = ("untrained; all classes; 8", "ten epochs; three classes; 16")
     arms = {name: batch_labels.ARMS[name] for name in kept}
     monkeypatch.setattr(batch_labels, "ARMS", arms)
-    monkeypatch.setitem(batch_labels.STATES, "ten epochs", ("relu", "torch", 1))
+    monkeypatch.setitem(batch_labels.STATES, "ten epochs", ("relu", "torch", 2))
     for kept in (batch_labels.pools_of, batch_labels.trained):
         kept.cache_clear()
     yield arms
