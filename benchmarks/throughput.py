@@ -91,8 +91,7 @@ def one_by_one(nets: list, leaks: list, shape: tuple[int, ...], calls: int = CAL
 def all_at_once(
     nets: list, leaks: list, shape: tuple[int, ...], steps: int = CALLS * PER_CALL, **settings
 ) -> tuple:
-    stack = stack(leaks)
-    out = attacks.idlg(nets[0], stack, shape, solver=stopping, steps=steps, **settings)
+    out = attacks.idlg(nets[0], stack(leaks), shape, solver=stopping, steps=steps, **settings)
     return out.images[:, 0], out.evaluations.tolist()
 
 

@@ -14,7 +14,8 @@ Writes experiments/results/deeper.json after every chunk; started again, it goes
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,17 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from _experiment import RESULTS, Set, command_line
-from idlg import START_SEED, first_guess
-from leaklib import (
-    attacks,
-    client,
-    data,
-    distances,
-    federated,
-    metrics,
-    models,
-    solvers,
-)
+from idlg import first_guess
+from leaklib import attacks, client, data, distances, federated, metrics, models, random, solvers
 from leaklib.leak import stack
 
 STEPS = 800
@@ -59,16 +51,16 @@ STATES = ("untrained", "trained")
 
 
 class Arm(NamedTuple):
-    """An attack, called as those of `leaklib.attacks`, and the name of its start."""
+    """An attack, and the name of its start."""
 
-    attack: Callable[..., attacks.Reconstruction] | None
+    attack: attacks.Attack | None
     start: str
 
 
 ARMS = {
-    "l2, published": Arm(partial(attacks.idlg, solver=solvers.lbfgs_torch), "normal"),
+    "l2, published": Arm(replace(attacks.idlg, solver=solvers.lbfgs_torch), "normal"),
     "l2": Arm(attacks.idlg, "half"),
-    "cosine": Arm(partial(attacks.idlg, distance=distances.cosine), "half"),
+    "cosine": Arm(replace(attacks.idlg, distance=distances.cosine), "half"),
     "Inverting Gradients": Arm(attacks.invert_gradients, "uniform"),
     "the mean image": Arm(None, "half"),
 }
@@ -95,7 +87,7 @@ def trained(network: str) -> nn.Module:
     optimizer = torch.optim.Adam(model.parameters(), lr)
     batches = len(images) // BATCH
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * batches)
-    generator = torch.Generator().manual_seed(0)
+    generator = random.generator(0, "batches")
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=generator)
         for rows in order.split(BATCH)[:batches]:
@@ -176,9 +168,7 @@ def main(
     recipes = {name: [net.epochs, net.lr] for name, net in NETWORKS.items()}
     return command_line(
         __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=IMAGES, chunk=8,
-        settings=dict(
-            steps=STEPS, training=TRAINING, batch=BATCH, recipes=recipes, start_seed=START_SEED
-        ),
+        settings=dict(steps=STEPS, training=TRAINING, batch=BATCH, recipes=recipes),
     )  # fmt: skip
 
 

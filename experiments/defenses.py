@@ -42,6 +42,7 @@ from leaklib import (
     metrics,
     models,
     priors,
+    random,
 )
 from leaklib.leak import Tensors, stack
 
@@ -142,7 +143,7 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
         for j, i in enumerate(rows)
     )  # fmt: skip
     shape = (1, *x.shape[1:])
-    noisy = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    noisy = torch.rand(shape, generator=random.generator(0, "start"))
     starts = torch.stack([torch.full(shape, 0.5), noisy])  # (2, 1, C, H, W)
     known = adaptive.without_zeros(leak) if arm.startswith("weights sparse") else leak
     found = {}

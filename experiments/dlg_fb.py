@@ -22,7 +22,7 @@ from torch import Tensor
 
 import idlg
 from _experiment import RESULTS, Set, command_line
-from leaklib import attacks, client, data, metrics, models, random
+from leaklib import attacks, client, data, metrics, models
 from leaklib._errors import bad
 from leaklib.leak import stack
 
@@ -61,9 +61,8 @@ ARMS = {
 
 def mean_image(name: str, count: int) -> Tensor:
     """The mean (C, H, W) of those images of a set that are not among the `count` victims."""
-    images, _ = data.load(name)
-    order = torch.randperm(len(images), generator=random.generator(0, "data"))
-    return images[order[count:]].mean(0)
+    images, _ = data.load(name, len(data.load(name)[1]), seed=0)  # the victims come first
+    return images[count:].mean(0)
 
 
 def in_step(arm: Arm, victims: Set, rows: range) -> attacks.Reconstruction:
@@ -162,9 +161,7 @@ def main(
     """Run, or go on; returns what is wrong, if anything."""
     return command_line(
         __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=IMAGES, chunk=300,
-        settings=dict(
-            run=RUN, alpha=ALPHA, steps=idlg.STEPS, stop=idlg.STOP, start_seed=idlg.START_SEED
-        ),
+        settings=dict(run=RUN, alpha=ALPHA, steps=idlg.STEPS, stop=idlg.STOP),
     )  # fmt: skip
 
 

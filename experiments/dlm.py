@@ -15,6 +15,7 @@ Claim: Zhao, Luo & Ding 2022.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +23,8 @@ from typing import NamedTuple
 import torch
 
 from _experiment import RESULTS, Set, command_line
-from idlg import START_SEED, first_guess
-from leaklib import attacks, client, data, metrics, models, solvers
-from leaklib import labels as label_rules
+from idlg import first_guess
+from leaklib import attacks, client, data, labels, metrics, models, solvers
 from leaklib.leak import stack
 
 IMAGES, STEPS = 40, 1000
@@ -34,7 +34,7 @@ NETWORKS = {
     "MLP": partial(models.mlp, 3, 32, hidden=(32,), activation="relu", init="dlg"),
 }
 # as in the paper's code, which attacks its MLP by Adam
-PUBLISHED = {"LeNet": solvers.lbfgs_torch, "MLP": partial(solvers.adam, lr=0.1)}
+PUBLISHED = {"LeNet": solvers.lbfgs_torch, "MLP": solvers.adam(lr=0.1)}
 
 
 class Arm(NamedTuple):
@@ -50,7 +50,7 @@ ATTACKS = {
     "DLG": attacks.dlg,
     "DLM": attacks.dlm,
     "DLM projected": attacks.dlm_projected,
-    "DLM+": partial(attacks.dlm_plus, labels="joint"),
+    "DLM+": replace(attacks.dlm_plus, labels="joint"),
 }
 ARMS = {
     "DLG, published": Arm("DLG", None, "published", False),
@@ -89,15 +89,15 @@ def columns(case: str, arm: Arm, private: Set, rows: range) -> dict[str, list]:
     published = arm.settings == "published"
     start = "normal" if published else "half"
     guesses = [first_guess(start, x.shape[1:], private.classes, i)[0] for i in rows]
-    how = {"labels": label_rules.idlg(leak)} if arm.reads else {}
+    how = {"labels": labels.idlg} if arm.reads else {}
     out = ATTACKS[arm.attack](
         nets[0], leak, (1, *x.shape[1:]),
         start=torch.stack(guesses)[:, None, None],  # (V, R, B, C, H, W)
         solver=PUBLISHED[network] if published else solvers.lbfgs,
         steps=STEPS,
-        seed=START_SEED + rows.start,
+        seed=rows.start,
         **how,
-        **({} if arm.k is None else {"k": arm.k}),
+        **({} if arm.k is None else {"unknowns": {"k": arm.k}}),
     )  # fmt: skip
     return {
         "mse": metrics.mse(out.images, x).tolist(),
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None, path: Path = RESULTS / "dlm.jso
     """Run, or go on; returns what is wrong, if anything."""
     return command_line(
         __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=IMAGES, chunk=40,
-        settings=dict(steps=STEPS, learning_rates=LEARNING_RATES, start_seed=START_SEED),
+        settings=dict(steps=STEPS, learning_rates=LEARNING_RATES),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ Claim: Zhao, Mopuri & Bilen 2020.
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from _experiment import RESULTS, Set, command_line
-from leaklib import attacks, client, data, metrics, models, solvers
+from leaklib import attacks, client, data, metrics, models, random, solvers
 from leaklib.leak import stack
 
 IMAGES = 200
@@ -28,13 +28,12 @@ IMAGES = 200
 # torch.optim.LBFGS.  A call makes at most 20 evaluations, and few once the objective stalls: on
 # CIFAR-10 that comes to about this many in all (benchmarks/throughput.py counts them)
 STOP, STEPS = 1e-6, 3000
-START_SEED = 1_000_000  # far from the networks' seeds: weights and start must not be the same draw
 
 ATTACKS = {"DLG": attacks.dlg, "iDLG": attacks.idlg}
 SOLVERS = {
     "published": solvers.lbfgs_torch,
     # the safeguard and nothing else, so that what differs from "published" is due to it
-    "safeguarded": partial(solvers.lbfgs, whiten=False),
+    "safeguarded": solvers.lbfgs(whiten=False),
     "leaklib": solvers.lbfgs,
 }
 STARTS = ("normal", "uniform", "half", "zeros")
@@ -84,12 +83,11 @@ SETS: dict[str, Callable[[str, int], Set]] = {
 def first_guess(start: str, shape: Sequence[int], classes: int, number: int) -> tuple[Tensor, ...]:
     """Where every attack on image `number` begins: pixels x' of `shape`, label logits u'.
 
-    Drawn by the image's own generator, so that it does not matter which images are attacked
-    together; u' first, so that it is the same for every start.
+    Drawn by the image's own generators, so that it does not matter which images are attacked
+    together, and u' is the same for every start.
     """
-    generator = torch.Generator().manual_seed(START_SEED + number)
-    u = torch.randn(classes, generator=generator)
-    return attacks.STARTS[start](tuple(shape), generator), u
+    u = torch.randn(classes, generator=random.generator(number, "joint labels"))
+    return attacks.STARTS[start](tuple(shape), random.generator(number, "start")), u
 
 
 def as_published(solver: Callable[..., solvers.Solution], u: Tensor | None = None) -> Callable:
@@ -151,7 +149,7 @@ def main(arguments: Sequence[str] | None = None, path: Path = RESULTS / "idlg.js
     """Run, or go on; returns what is wrong, if anything."""
     return command_line(
         __doc__, arguments, path, sets=SETS, arms=list(ARMS), work=work, images=IMAGES, chunk=50,
-        settings=dict(steps=STEPS, stop=STOP, start_seed=START_SEED),
+        settings=dict(steps=STEPS, stop=STOP),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from _attacked_and_trained import BY_DEFAULT, SETS, SHAPES, counts, private_of, tested
 from _experiment import RESULTS, Set, command_line
-from leaklib import attacks, client, federated, keylock, metrics, models
+from leaklib import attacks, client, federated, keylock, metrics, models, random
 from leaklib.leak import stack
 
 IMAGES, SEEDS = 20, 3
@@ -69,8 +69,8 @@ def network(name: str, lock: Lock | None, seed: int, key: int, **settings: str) 
         **settings,
     )
     if lock.wide:
-        for place, layer in enumerate((model.lock.gain, model.lock.shift)):
-            models.init_uniform(layer, 0.5, seed=2 * seed + place)
+        both = nn.ModuleList([model.lock.gain, model.lock.shift])
+        models.init_uniform(both, 0.5, seed=random.mixed(seed, "maps"))
     return model
 
 
@@ -88,8 +88,7 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
     """What is kept of an arm: one entry for each image."""
     x, y = (part[rows.start : rows.stop] for part in private[:2])
     lock, shape = ARMS[arm], (1, *x.shape[1:])
-    # the key has nothing to do with the network's seed
-    nets = [network(name, lock, i, 1000 + i) for i in rows]
+    nets = [network(name, lock, i, i) for i in rows]
     settings = dict(labels=y[:, None], steps=EVALUATIONS)
     found = {}
 
@@ -122,7 +121,7 @@ def attacked(name: str, arm: str, private: Set, rows: range) -> dict[str, list]:
         "key",
         keylock.attack(
             opened[0], keylock.guessed(told, *usual), shape,
-            search="key", gate=lock.gate, **settings,
+            predict=keylock.key_searched(lock.gate), **settings,
         ),
     )  # fmt: skip
     return found

@@ -28,8 +28,9 @@ IMAGES, EVALUATIONS = 8, 100
 STEPS = (1, 5, 10, 20, 50, 100)
 # Adam's steps have the length of the learning rate, whatever the gradient
 LEARNING_RATES = {"sgd": 1e-2, "momentum": 1e-3, "adam": 1e-3}
-ARMS: dict[str, Callable[[str, int], attacks.Local] | None] = {
-    "one step": lambda optimizer, steps: attacks.single_step(),
+# what each takes the client's steps to be
+ARMS: dict[str, Callable[[str, int], Callable] | None] = {
+    "one step": lambda optimizer, steps: attacks.single_step,
     "surrogate": lambda optimizer, steps: attacks.surrogate(),
     "simulation": lambda optimizer, steps: attacks.simulated(
         LEARNING_RATES[optimizer], steps=steps, optimizer=optimizer
@@ -67,7 +68,7 @@ def columns(case: str, arm: str, private: Set, rows: range) -> dict[str, list]:
         return dict(mse=score, label_right=missing, objective=missing, converged=missing, **known)
     out = attacks.fedavg(
         nets[0], stack(leaks), (1, *x.shape[1:]),
-        local=ARMS[arm](optimizer, int(steps)), steps=EVALUATIONS,
+        predict=ARMS[arm](optimizer, int(steps)), steps=EVALUATIONS,
     )  # fmt: skip
     return {
         "mse": metrics.mse(out.images, x).tolist(),

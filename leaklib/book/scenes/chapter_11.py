@@ -40,17 +40,17 @@ def _attacked(name: str) -> tuple[Tensor, Tensor | None]:
     model, x, _ = coffee()
     shape, size = x.shape, (len(LOCAL_RATES), len(LOCAL_STEPS))
     if name != "simulated":
-        local = attacks.single_step() if name == "single step" else attacks.surrogate()
+        predict = attacks.single_step if name == "single step" else attacks.surrogate()
         every = stack([_one(lr, k) for lr in LOCAL_RATES for k in range(size[1])])
-        out = attacks.fedavg(model, every, shape, local=local, steps=EVALUATIONS)
+        out = attacks.fedavg(model, every, shape, predict=predict, steps=EVALUATIONS)
         alpha = out.unknowns.get("alpha")
         return out.images.reshape(*size, *shape[1:]), alpha if alpha is None else alpha.view(size)
     # one simulated step is the single step
     images = after_steps("single step").clone()
     for r, lr in enumerate(LOCAL_RATES):
         for k, steps in list(enumerate(LOCAL_STEPS))[1:]:
-            local = attacks.simulated(lr, steps=steps)
-            out = attacks.fedavg(model, _one(lr, k), shape, local=local, steps=EVALUATIONS)
+            predict = attacks.simulated(lr, steps=steps)
+            out = attacks.fedavg(model, _one(lr, k), shape, predict=predict, steps=EVALUATIONS)
             images[r, k] = out.images[0, 0]
     return images, None
 

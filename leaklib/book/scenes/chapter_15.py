@@ -80,7 +80,7 @@ def unlocked(lock: str, who: str) -> attacks.Reconstruction:
         leak = keylock.guessed(case.sent, mean, mean)
         return keylock.attack(case.model, leak, **settings)
     leak = keylock.guessed(case.with_maps, mean, mean)
-    return keylock.attack(case.model, leak, search="key", gate=gate, **settings)
+    return keylock.attack(case.model, leak, predict=keylock.key_searched(gate), **settings)
 
 
 def lock_opened(evaluations: int = 150, lock: str = "ReLU, normalised") -> Picture:

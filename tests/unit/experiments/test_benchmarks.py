@@ -76,7 +76,7 @@ def test_command_saves_what_the_page_shows(tmp_path, monkeypatch, capsys):
         assert 0 < run["peak_gigabytes"] < 100
     for along, grown in saved["scaling"].items():
         assert {len(column) for column in grown.values()} == {len(grown["x"])}
-        monkeypatch.setattr("leaklib.results.load", lambda _: saved)
+        monkeypatch.setattr("leaklib.book.results.load", lambda _: saved)
         picture = scenes.cost(along)
         assert along in picture.caption and "one at a time" in picture.alt
 

@@ -36,26 +36,25 @@ def test_no_attacker_but_the_control_holds_the_gains_and_none_the_key(small, mon
     def watch(module, name):
         attack = getattr(module, name)
 
-        def watched(model, leak, *args, search="", **settings):
-            seen.setdefault(name + search, []).append(leak)
-            searched = {"search": search} if search else {}
-            return attack(model, leak, *args, **searched, **settings)
+        def watched(model, leak, *args, **changes):
+            seen.setdefault(f"{name}, key" if "predict" in changes else name, []).append(leak)
+            return attack(model, leak, *args, **changes)
 
         monkeypatch.setattr(module, name, watched)
 
     watch(attacks, "idlg")
-    watch(adaptive, "keylock")
+    watch(keylock, "attack")
     kept("digits", "published lock")
-    for leak in (*seen["idlg"], *seen["keylock"], *seen["keylockkey"]):
+    for leak in (*seen["idlg"], *seen["attack"], *seen["attack, key"]):
         assert not any(n.endswith("key") for n in {**leak.weights, **leak.buffers, **leak.update})
         assert not any(".gain." in name for name in {**leak.weights, **leak.update})
     maps = {f"lock.{name}" for name in keylock.MAPS}
-    assert maps <= set(seen["keylockkey"][0].buffers)
-    assert not maps & set(seen["keylock"][0].buffers)
+    assert maps <= set(seen["attack, key"][0].buffers)
+    assert not maps & set(seen["attack"][0].buffers)
     control, guess = seen["idlg"]
     gamma = torch.stack(
         [
-            experiment.network("digits", experiment.ARMS["published lock"], i, 1000 + i)
+            experiment.network("digits", experiment.ARMS["published lock"], i, i)
             .lock.gains()[0]
             .detach()
             for i in range(2)
@@ -63,7 +62,7 @@ def test_no_attacker_but_the_control_holds_the_gains_and_none_the_key(small, mon
     )
     assert torch.equal(control.buffers["lock.gamma"], gamma)
     assert not torch.equal(guess.buffers["lock.gamma"], gamma)
-    assert torch.equal(guess.buffers["lock.gamma"], seen["keylock"][0].buffers["lock.gamma"])
+    assert torch.equal(guess.buffers["lock.gamma"], seen["attack"][0].buffers["lock.gamma"])
 
 
 def test_true_control_recovers_digits(small, monkeypatch):
