@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ def messages(
     ]
 
 
+@cache
 def defended(
     attack: Callable, defense: Callable, levels: tuple[float, ...], **settings: bool
 ) -> tuple[Tensor, Tensor]:

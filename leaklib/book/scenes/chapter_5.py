@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 
 from torch import Tensor
 
@@ -40,8 +40,7 @@ def arm(attack: str, start: str, solver: str) -> tuple[Tensor, Tensor, attacks.R
     """
     images, numbers = data.load("digits", 10, seed=2)
     run = {"dlg": attacks.dlg, "idlg": attacks.idlg}[attack]
-    safeguard_alone = partial(solvers.lbfgs, whiten=False)
-    by = {"published": solvers.lbfgs_torch, "safeguarded": safeguard_alone}[solver]
+    by = {"published": solvers.lbfgs_torch, "safeguarded": solvers.lbfgs(whiten=False)}[solver]
     out = run(models.lenet(1, 28), digit_leaks(), DIGIT, start=start, solver=by, steps=STEPS)
     return images, numbers, out
 

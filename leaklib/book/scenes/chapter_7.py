@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import matplotlib
@@ -22,9 +23,9 @@ WHOLE = len(data.PICTURES)  # the set begins with the whole pictures; the others
 TILES = (WHOLE + 8, WHOLE + 48, WHOLE + 56)  # of the astronaut, the temple and the flower
 STEPS = 200
 ATTACKS = {
-    "l2, published": partial(attacks.idlg, start="normal", solver=solvers.lbfgs_torch),
+    "l2, published": replace(attacks.idlg, start="normal", solver=solvers.lbfgs_torch),
     "l2": attacks.idlg,
-    "cosine": partial(attacks.idlg, distance=distances.cosine),
+    "cosine": replace(attacks.idlg, distance=distances.cosine),
     "Inverting Gradients": attacks.invert_gradients,
 }
 DEEPER_NETWORKS = ("LeNet", "ConvNet", "ResNet-18")

@@ -41,8 +41,9 @@ def dlm_from(k_0: float, label: str) -> attacks.Reconstruction:
     """DLM on those leaks, k from k_0, the label "searched" with the image or "read" first."""
     model, x, _ = face()
     leaks = sent_at_each_rate()
-    read = labels.idlg(leaks) if label == "read" else None
-    return attacks.dlm(model, leaks, x.shape, k=k_0, labels=read, steps=FEW_STEPS)
+    rule = labels.idlg if label == "read" else "joint"
+    k = {"k": k_0}
+    return attacks.dlm(model, leaks, x.shape, unknowns=k, labels=rule, steps=FEW_STEPS)
 
 
 @cache
@@ -50,7 +51,7 @@ def best_k() -> attacks.Reconstruction:
     """The same leaks by `dlm_projected`, which has no k_0, with the label read first."""
     model, x, _ = face()
     leaks = sent_at_each_rate()
-    return attacks.dlm_projected(model, leaks, x.shape, labels=labels.idlg(leaks), steps=FEW_STEPS)
+    return attacks.dlm_projected(model, leaks, x.shape, labels=labels.idlg, steps=FEW_STEPS)
 
 
 def first_k(k_0: float = 200.0, lr: float = 1e-2) -> Picture:
