@@ -24,12 +24,12 @@ Source of the trick: Pearlmutter 1994.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .._numbers import total
 from ..leak import Tensors
 from .layers import LAYERS, Activation, Linear, leaves
 
@@ -49,11 +49,9 @@ def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict
             return None
         if isinstance(entry, Linear):
             read |= {f"{name}.weight", f"{name}.bias"}
-    hooked = any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules()
-    )
+    hooks = (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
     ends = isinstance(entry, Linear) and axes == 2
-    return chain if ends and read == set(names) and not hooked else None
+    return chain if ends and read == set(names) and not any(hooks) else None
 
 
 def value(
@@ -73,6 +71,7 @@ def value(
         if isinstance(entry, Linear | Activation)
     ]
     weighted = [step for step in steps if isinstance(step, _Weights)]
+    after = steps[steps.index(weighted[0]) + 1 :]
     with torch.no_grad():
         a = x.detach()
         for step in steps:
@@ -80,17 +79,16 @@ def value(
         p, B = a.softmax(-1), a.shape[1]
         # d_L = (p - q) / B
         u = (p - q) / B
-        first = steps.index(weighted[0])
-        for step in reversed(steps[first + 1 :]):
+        for step in reversed(after):
             u = step.backward(u)
         weighted[0].outer_product(u)
         G = {name: G for step in weighted for name, G in zip(step.names, step.G)}
         D, R, by_others = compare(G, *others)
-        for step in weighted:
-            step.along(R)
 
-        t = weighted[0].forward_along(None)  # the image does not move along R
-        for step in steps[first + 1 :]:
+        t = None  # the image does not move along R
+        for step in weighted:
+            step.R, step.r = (R[name] for name in step.names)
+        for step in (weighted[0], *after):
             t = step.forward_along(t)
         # d._L = (p z. - p <p, z.>) / B
         inner = (p * t).sum(-1, keepdim=True)
@@ -109,7 +107,7 @@ def squared(h: Tensors) -> Callable:
         R = {name: G[name].sub_(sent) for name, sent in h.items()}
         # a norm needs no room for the squares
         norms = (torch.linalg.vector_norm(r.flatten(1), dim=1) for r in R.values())
-        return reduce(torch.add, (norm.square() for norm in norms)), R, ()
+        return total(norm.square() for norm in norms), R, ()
 
     return compare
 
@@ -122,8 +120,7 @@ def by_autograd(distance: Callable[..., Tensor]) -> Callable:
             leaves = [t.detach().requires_grad_() for t in (*G.values(), *others)]
             D = distance(dict(zip(G, leaves)), *leaves[len(G) :])
             grads = torch.autograd.grad(D.sum(), leaves, allow_unused=True, materialize_grads=True)
-        R = {name: grad / 2 for name, grad in zip(G, grads)}
-        return D.detach(), R, grads[len(G) :]
+        return D.detach(), {name: grad / 2 for name, grad in zip(G, grads)}, grads[len(G) :]
 
     return compare
 
@@ -139,8 +136,8 @@ class _Known(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, scale):
-        of = lambda grad: scale.reshape(-1, *[1] * (grad.ndim - 1)) * grad  # noqa: E731
-        return (None, None, *map(of, ctx.saved_tensors))
+        known = (scale.reshape(-1, *[1] * (grad.ndim - 1)) * grad for grad in ctx.saved_tensors)
+        return (None, None, *known)
 
 
 class _Activation:
@@ -182,9 +179,6 @@ class _Weights:
 
     def outer_product(self, d: Tensor) -> None:
         self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
-
-    def along(self, R: Tensors) -> None:
-        self.R, self.r = (R[name] for name in self.names)
 
     def forward_along(self, t: Tensor | None) -> Tensor:
         # z. = R a + r + W a.
