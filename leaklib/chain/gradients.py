@@ -1,11 +1,9 @@
 """Distances of gradients and their derivatives, for a network that is a chain of layers.
 
-Forwards, with q the label's probabilities, B images, and the mean of -sum q log p as the loss,
+Forwards and backwards, with q the label's probabilities, and the mean over B images of
+-sum q log p as the loss,
 
     z_l = W_l a_{l-1} + b_l,   a_l = s(z_l),   p = softmax(z_L),
-
-and backwards
-
     d_L = (p - q) / B,   u_l = W_{l+1}' d_{l+1},   d_l = s'(z_l) u_l,   G_l = d_l a_{l-1}'.
 
 What an attack minimises is a distance D of G and what was sent, say sum_l |G_l - h_l|^2.  With
@@ -84,11 +82,10 @@ def value(
         weighted[0].outer_product(u)
         G = {name: G for step in weighted for name, G in zip(step.names, step.G)}
         D, R, by_others = compare(G, *others)
-
-        t = None  # the image does not move along R
         for step in weighted:
-            step.R, step.r = (R[name] for name in step.names)
-        for step in (weighted[0], *after):
+            step.along(R)
+        t = weighted[0].forward_along(None)  # the image does not move along R
+        for step in after:
             t = step.forward_along(t)
         # d._L = (p z. - p <p, z.>) / B
         inner = (p * t).sum(-1, keepdim=True)
@@ -179,6 +176,9 @@ class _Weights:
 
     def outer_product(self, d: Tensor) -> None:
         self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
+
+    def along(self, R: Tensors) -> None:
+        self.R, self.r = (R[name] for name in self.names)
 
     def forward_along(self, t: Tensor | None) -> Tensor:
         # z. = R a + r + W a.

@@ -32,7 +32,7 @@ class Stage(NamedTuple):
 
     @property
     def equations(self) -> tuple[int, int, int]:
-        """Of the layer's outputs, of its weights' gradient, and how many say what others say."""
+        """Of its outputs, of its weights' gradient, and how many of these say what others say."""
         entry = LAYERS.get(type(self.layer))
         return entry.equations(self) if isinstance(entry, Linear) else (0, 0, 0)
 
@@ -46,7 +46,6 @@ def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]
         yield from leaves(child, f"{name}.{key}".removeprefix("."))
 
 
-# ------------------------------------------------------------------ the kinds of layers
 @dataclass(frozen=True)
 class Layer:
     """A type of layer; here one that is not undone.
@@ -71,8 +70,8 @@ class Reshape(Layer):
     """The same numbers in another shape."""
 
     def axes(self, layer: Any, taken: int) -> int | None:
-        flat = isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
-        return 2 if flat else None
+        flattens = isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
+        return 2 if flattens else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,19 +115,17 @@ class Linear(Layer):
         return total(d @ W for d, W in terms).reshape(a.shape)
 
     def equations(self, stage: Stage) -> tuple[int, int, int]:
-        """Of z, of dl/dW, and how many of these say what others say."""
         weights = stage.layer.weight.numel()
         return 0, weights, weights - stage.unknowns  # every row of dl/dW says a
-
-    def short(self, stage: Stage) -> str | None:
-        """Why these equations leave its input open; None where, by counting, they do not."""
-        return None
 
 
 class Convolution(Linear):
     """a (P, B, C, H, W), W (P, O, C, k, l), b (P, O): one convolution of P groups."""
 
     reads = 3
+
+    def obstacle(self, layer: Any) -> str | None:
+        return f"has {layer.groups} groups" if layer.groups != 1 else self.cause
 
     def axes(self, layer: Any, taken: int) -> int | None:
         zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
@@ -156,7 +153,7 @@ class Convolution(Linear):
         return F.fold(columns, a.shape[-2:], *how).reshape(a.shape)
 
     def equations(self, stage: Stage) -> tuple[int, int, int]:
-        """At least so many repeated, and for most W and d just so many.
+        """At least so many are repeated, and for most W and d just so many.
 
         Of O filters with K weights each and L places, r = min(O, K) filters and s = min(O, L)
         slopes can be independent.  The outputs give r L equations.  With a stride, weights k and
@@ -179,17 +176,6 @@ class Convolution(Linear):
         by_class = sum(min(s * len(t), len(t[t >= 0].unique())) for t in met)
         return outputs, weights, outputs + weights + r * s - r * L - layer.in_channels * by_class
 
-    def short(self, stage: Stage) -> str | None:
-        if stage.layer.groups != 1:
-            return f"has {stage.layer.groups} groups"
-        where = windows(stage)
-        unread = stage.unknowns - len(where[where >= 0].unique())
-        if unread:
-            return f"never reads {unread:,} of its inputs"
-        outputs, weights, repeated = stage.equations
-        enough = stage.unknowns <= outputs + weights - repeated
-        return None if enough else "has too few equations"
-
 
 def _grouped(a: Tensor) -> Tensor:
     """(P, B, C, H, W) -> (B, P C, H, W)."""
@@ -211,8 +197,7 @@ def _adjoint(layer: Any, d: Tensor, a: Tensor, W: Tensor, which: int) -> Tensor:
 def windows(stage: Stage) -> Tensor:
     """Which input every weight of a filter meets at every output: (C k l, H' W'), -1 for padding.
 
-    Found by convolving the numbers of the inputs with each of the C k l filters that have a single
-    one, so that strides, dilations and all kinds of padding are the layer's own.
+    Found by the layer itself: the inputs are their numbers, and each filter is a single one.
     """
     size = stage.takes[0], *stage.layer.kernel_size  # (C, k, l)
     filters = torch.eye(prod(size), dtype=torch.float64).reshape(-1, *size)
@@ -221,7 +206,6 @@ def windows(stage: Stage) -> Tensor:
     return met.flatten(1).round().long() - 1
 
 
-# ------------------------------------------------------------------ the registry
 MANY, TWO = "gives many inputs the same output", "gives two inputs the same output"
 LESS, RANDOM = "keeps less than it reads", "drops entries at random in training mode"
 SPREAD = "divides by a spread that the gradient does not give"

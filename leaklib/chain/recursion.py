@@ -39,11 +39,9 @@ class Estimate(NamedTuple):
     sd: Tensor
 
 
-# ------------------------------------------------------------------ before anything is solved
 def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
-    """The layers of an `nn.Sequential`, nested or not, in order; another network is one stage."""
-    like = next(model.parameters())
-    x = torch.zeros(tuple(shape), dtype=like.dtype, device=like.device)
+    """The `leaves` of a network, in order, for images of this shape (B, ...)."""
+    x = torch.zeros(tuple(shape)).to(next(model.parameters()))
     chain = []
     with torch.no_grad():
         for name, layer in leaves(model):
@@ -58,9 +56,8 @@ def obstacle(chain: Sequence[Stage], i: int) -> str | None:
     stage, layer = chain[i], chain[i].layer
     entry = LAYERS.get(type(layer))
     # a type that is not known has the obstacles of those that it derives from
-    kinds = [type(layer)] if entry else [kind for kind in type(layer).__mro__ if kind in LAYERS]
-    causes = [cause for kind in kinds if (cause := LAYERS[kind].obstacle(layer))]
-    if causes:
+    known = [entry] if entry else [LAYERS[kind] for kind in type(layer).__mro__ if kind in LAYERS]
+    if causes := [cause for e in known if (cause := e.obstacle(layer))]:
         return causes[0]
     if entry is None:
         return "is no layer known here, and may branch: wanted an nn.Sequential of layers"
@@ -74,10 +71,15 @@ def obstacle(chain: Sequence[Stage], i: int) -> str | None:
         return "has frozen or shared weights, and so no gradient of its own"
     if len(stage.takes) != entry.reads:
         return f"reads inputs of shape {tuple(stage.takes)}, not (n,) or (C, H, W)"
-    return entry.short(stage)
+    if entry.reads == 3:
+        where = windows(stage)
+        unread = stage.unknowns - len(where[where >= 0].unique())
+        if unread:
+            return f"never reads {unread:,} of its inputs"
+    outputs, weights, repeated = stage.equations
+    return "has too few equations" if stage.unknowns > outputs + weights - repeated else None
 
 
-# ------------------------------------------------------------------ the recursion
 def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dict[str, float]]:
     """The image (C H W,) from weights W and gradient h, and {layer: condition of its system}."""
     eps = torch.finfo(next(iter(h.values())).dtype).eps / 2  # what rounding does to a number sent
@@ -90,9 +92,9 @@ def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dic
             z, d = _through_activation(stage.layer, entry, z, d, eps)
         elif isinstance(entry, Linear):
             name = f"{stage.name}.".removeprefix(".")
-            tensors = (ts.get(f"{name}{of}") for ts in (W, h) for of in ("weight", "bias"))
+            V, b, dV, db = (ts.get(f"{name}{of}") for ts in (W, h) for of in ("weight", "bias"))
             through = _through_linear if entry.reads == 1 else _through_convolution
-            z, d, condition[stage.name] = through(stage, *tensors, z, d, eps)
+            z, d, condition[stage.name] = through(stage, V, b, dV, db, z, d, eps)
     return z, condition
 
 
@@ -153,11 +155,9 @@ def _through_convolution(stage, W, b, dW, db, z, d, eps):
     # dl/dW = sum d x is off by sum dd x, and by its own sum; |z - b|^2 = |W * x|^2 sizes x^2
     x_squared = z0.square().sum() / (W.square() @ seen).sum()
     sd_G = (x_squared * _variance(d, L, eps).reshape(-1, L) @ seen.mT).sqrt()  # (O, C k l)
-    x, condition = _least_squares(
-        sparse.vstack([by_output, by_weight]),
-        torch.cat([z0.flatten(), dW.flatten()]),
-        torch.cat([sd_z, sd_G.flatten()]),
-    )
+    A = sparse.vstack([by_output, by_weight])
+    right, sd = torch.cat([z0.flatten(), dW.flatten()]), torch.cat([sd_z, sd_G.flatten()])
+    x, condition = _least_squares(A, right, sd)
     # dl/dx = W' d
     u = _times(by_output.T, d.value)
     noise = _variance(d, by_output.nnz / n, eps)
@@ -165,10 +165,8 @@ def _through_convolution(stage, W, b, dW, db, z, d, eps):
 
 
 def _of_sum(terms: float, eps: float) -> float:
-    """By how much a sum of so many terms is off, against its size: about sqrt(terms) / 4 roundings.
-
-    A quarter was measured on the LeNet's convolutions, on one processor.
-    """
+    """By how much a sum of so many terms is off, against its size: sqrt(terms) / 4 roundings."""
+    # a quarter was measured on the LeNet's convolutions, on one processor
     return eps * max(1.0, terms**0.5 / 4)
 
 
