@@ -26,10 +26,7 @@ __all__ = [
 UNDETERMINED = -1
 
 Labels = Tensor | Literal["joint"] | Callable[..., Tensor]
-"""What an attack takes as labels: class numbers (B,) or (V, B), a rule, or "joint".
-
-A rule `(leak, model=None, loss=None)` reads them off the leak; "joint" searches them with the
-image."""
+"""Class numbers (B,) or (V, B); a rule `(leak, model=None, loss=None)`; or "joint": searched."""
 
 
 def matrices(leak: Leak) -> dict[str, str | None]:
@@ -287,12 +284,15 @@ def listed(counts: Tensor) -> Tensor:
     """The ascending labels (B,), or (V, B), that counts (C,), or (V, C), stand for.
 
     Raises ValueError for counts that are not whole numbers, or differ between victims in their sum.
+
+    >>> listed(torch.tensor([2, 0, 1]))
+    tensor([0, 0, 2])
     """
     n = torch.as_tensor(counts)
     if n.dtype != torch.int64 or n.ndim not in (1, 2) or (n < 0).any():
         raise bad("counts", f"shape {tuple(n.shape)} of {n.dtype}", "(C,) or (V, C) int64, n >= 0")
     sums = n.sum(-1)
-    if (sums != sums.flatten()[0]).any() or sums.min() < 1:
+    if sums.unique().numel() != 1 or sums.min() < 1:
         raise bad("counts", f"sums of {sums.tolist()}", "the same positive sum for each victim")
     classes = torch.arange(n.shape[-1], device=n.device).expand(n.shape)
     return classes.reshape(-1).repeat_interleave(n.reshape(-1)).reshape(*n.shape[:-1], -1)

@@ -14,12 +14,9 @@ line differentiated along R, marked by a dot below:
     z.  = R a + r + W a.,   a. = s' z.,   d._L = (p z. - p <p, z.>) / B,
     u.  = R' d + W' d.,     d. = s' u. + s'' z. u.
 
-So no graph of the network is built and none is differentiated twice, and P problems are P groups of
-one convolution.  `client.gradient` by autograd is the slow truth that it is tested against.
-Source of the trick: Pearlmutter 1994.
+So no graph of the network is built, and P problems are P groups of one convolution.  It is tested
+against `client.gradient` by autograd.  Source of the trick: Pearlmutter 1994.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
@@ -75,8 +72,7 @@ def value(
         for step in steps:
             a = step.forward(a)
         p, B = a.softmax(-1), a.shape[1]
-        # d_L = (p - q) / B
-        u = (p - q) / B
+        u = (p - q) / B  # d_L
         for step in reversed(after):
             u = step.backward(u)
         weighted[0].outer_product(u)
@@ -170,12 +166,12 @@ class _Weights:
         self.a = a
         return self.entry.times(self.layer, a, self.W, self.b)
 
+    def outer_product(self, d: Tensor) -> None:
+        self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
+
     def backward(self, d: Tensor) -> Tensor:
         self.outer_product(d)
         return self.entry.back(self.layer, self.a, (d, self.W))
-
-    def outer_product(self, d: Tensor) -> None:
-        self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
 
     def along(self, R: Tensors) -> None:
         self.R, self.r = (R[name] for name in self.names)

@@ -4,8 +4,6 @@ The fast gradients read it, the recursion, `analytic.plan`, and the format in wh
 networks.  A layer of your own is one more entry: `chain.LAYERS[Mine] = chain.Activation(…)`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf, prod
@@ -133,8 +131,8 @@ class Convolution(Linear):
 
     def times(self, layer: Any, a: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
         b = None if b is None else b.flatten()  # (P O,)
-        how = layer.stride, layer.padding, layer.dilation
-        return _apart(torch.conv2d(_grouped(a), W.flatten(0, 1), b, *how, groups=len(W)), len(W))
+        how = layer.stride, layer.padding, layer.dilation, len(W)
+        return _apart(torch.conv2d(_grouped(a), W.flatten(0, 1), b, *how), len(W))
 
     def outer(self, layer: Any, d: Tensor, a: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         G = _adjoint(layer, _grouped(d), _grouped(a), W, 1)  # (P O, C, k, l)
@@ -166,8 +164,8 @@ class Convolution(Linear):
         if layer.groups != 1:
             return outputs, weights, 0
         where = windows(stage)
-        K, L = where.shape
-        r, s = min(layer.out_channels, K), min(layer.out_channels, L)
+        L = where.shape[1]
+        r, s = (min(layer.out_channels, most) for most in where.shape)
         of = zip(layer.kernel_size, layer.dilation, layer.stride)
         rows, columns = (torch.arange(size) * step % stride for size, step, stride in of)
         phase = (rows[:, None] * layer.stride[1] + columns).flatten()  # (k l,)

@@ -9,11 +9,9 @@ Then dl/dx = W' d, and an activation x = s(z) is undone by z = s^-1(x), dl/dz = 
 
 No number is exact: a gradient of 32 bits is rounded, and where s is flat a rounded x says little of
 z.  So each number carries its standard deviation, to first order, and in the least squares an
-equation is divided by that of its right-hand side: the weights that the noise itself asks for.
+equation is divided by that of its right-hand side.
 Source: Zhu & Blaschko 2021, published code (R-GAP: two classes, no biases, equations unweighted).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -101,7 +99,7 @@ def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dic
 def _through_activation(layer: nn.Module, s: Activation, a: Estimate, u: Estimate, eps: float):
     """(a, dl/da) -> (z, dl/dz), a = s(z)."""
     ends = s.ends(layer)
-    assert s.inverse is not None and ends is not None, "`obstacle` refuses the others"
+    assert s.inverse and ends, "`obstacle` refuses the others"
     low, high = ends
     sd = torch.hypot(a.sd, eps * a.value) + torch.finfo(torch.float32).tiny
     # a must lie where s^-1 is defined; closer to its ends than its error it says no more
@@ -120,7 +118,7 @@ def _through_linear(stage, V, b, dV, db, z, d, eps):
     """(z, dl/dz) -> (x, dl/dx, condition), z = V x + b."""
     if db is not None:
         d = Estimate(db, torch.zeros_like(db))  # the very numbers that the client went on with
-    norm_squared = (d.value @ d.value).clamp(min=torch.finfo(torch.float64).tiny)
+    norm_squared = (d.value @ d.value).clamp(min=torch.finfo(torch.float64).tiny)  # |d|^2
     # x = dV' d / |d|^2, which an error of d rescales
     x = dV.mT @ d.value / norm_squared
     sd = (eps + (d.value * d.sd).norm() / norm_squared) * x.abs()
