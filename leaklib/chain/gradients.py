@@ -1,11 +1,9 @@
 """Distances of gradients and their derivatives, for a network that is a chain of layers.
 
-Forwards, with q the label's probabilities, B images, and the mean of -sum q log p as the loss,
+Forwards and backwards, with q the label's probabilities, and the mean over B images of
+-sum q log p as the loss,
 
     z_l = W_l a_{l-1} + b_l,   a_l = s(z_l),   p = softmax(z_L),
-
-and backwards
-
     d_L = (p - q) / B,   u_l = W_{l+1}' d_{l+1},   d_l = s'(z_l) u_l,   G_l = d_l a_{l-1}'.
 
 What an attack minimises is a distance D of G and what was sent, say sum_l |G_l - h_l|^2.  With
@@ -16,20 +14,17 @@ line differentiated along R, marked by a dot below:
     z.  = R a + r + W a.,   a. = s' z.,   d._L = (p z. - p <p, z.>) / B,
     u.  = R' d + W' d.,     d. = s' u. + s'' z. u.
 
-So no graph of the network is built and none is differentiated twice, and P problems are P groups of
-one convolution.  `client.gradient` by autograd is the slow truth that it is tested against.
-Source of the trick: Pearlmutter 1994.
+So no graph of the network is built, and P problems are P groups of one convolution.  It is tested
+against `client.gradient` by autograd.  Source of the trick: Pearlmutter 1994.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .._numbers import total
 from ..leak import Tensors
 from .layers import LAYERS, Activation, Linear, leaves
 
@@ -49,11 +44,9 @@ def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict
             return None
         if isinstance(entry, Linear):
             read |= {f"{name}.weight", f"{name}.bias"}
-    hooked = any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules()
-    )
+    hooks = (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
     ends = isinstance(entry, Linear) and axes == 2
-    return chain if ends and read == set(names) and not hooked else None
+    return chain if ends and read == set(names) and not any(hooks) else None
 
 
 def value(
@@ -73,24 +66,22 @@ def value(
         if isinstance(entry, Linear | Activation)
     ]
     weighted = [step for step in steps if isinstance(step, _Weights)]
+    after = steps[steps.index(weighted[0]) + 1 :]
     with torch.no_grad():
         a = x.detach()
         for step in steps:
             a = step.forward(a)
         p, B = a.softmax(-1), a.shape[1]
-        # d_L = (p - q) / B
-        u = (p - q) / B
-        first = steps.index(weighted[0])
-        for step in reversed(steps[first + 1 :]):
+        u = (p - q) / B  # d_L
+        for step in reversed(after):
             u = step.backward(u)
         weighted[0].outer_product(u)
         G = {name: G for step in weighted for name, G in zip(step.names, step.G)}
         D, R, by_others = compare(G, *others)
         for step in weighted:
             step.along(R)
-
         t = weighted[0].forward_along(None)  # the image does not move along R
-        for step in steps[first + 1 :]:
+        for step in after:
             t = step.forward_along(t)
         # d._L = (p z. - p <p, z.>) / B
         inner = (p * t).sum(-1, keepdim=True)
@@ -109,7 +100,7 @@ def squared(h: Tensors) -> Callable:
         R = {name: G[name].sub_(sent) for name, sent in h.items()}
         # a norm needs no room for the squares
         norms = (torch.linalg.vector_norm(r.flatten(1), dim=1) for r in R.values())
-        return reduce(torch.add, (norm.square() for norm in norms)), R, ()
+        return total(norm.square() for norm in norms), R, ()
 
     return compare
 
@@ -122,8 +113,7 @@ def by_autograd(distance: Callable[..., Tensor]) -> Callable:
             leaves = [t.detach().requires_grad_() for t in (*G.values(), *others)]
             D = distance(dict(zip(G, leaves)), *leaves[len(G) :])
             grads = torch.autograd.grad(D.sum(), leaves, allow_unused=True, materialize_grads=True)
-        R = {name: grad / 2 for name, grad in zip(G, grads)}
-        return D.detach(), R, grads[len(G) :]
+        return D.detach(), {name: grad / 2 for name, grad in zip(G, grads)}, grads[len(G) :]
 
     return compare
 
@@ -139,8 +129,8 @@ class _Known(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, scale):
-        of = lambda grad: scale.reshape(-1, *[1] * (grad.ndim - 1)) * grad  # noqa: E731
-        return (None, None, *map(of, ctx.saved_tensors))
+        known = (scale.reshape(-1, *[1] * (grad.ndim - 1)) * grad for grad in ctx.saved_tensors)
+        return (None, None, *known)
 
 
 class _Activation:
@@ -176,12 +166,12 @@ class _Weights:
         self.a = a
         return self.entry.times(self.layer, a, self.W, self.b)
 
+    def outer_product(self, d: Tensor) -> None:
+        self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
+
     def backward(self, d: Tensor) -> Tensor:
         self.outer_product(d)
         return self.entry.back(self.layer, self.a, (d, self.W))
-
-    def outer_product(self, d: Tensor) -> None:
-        self.d, self.G = d, self.entry.outer(self.layer, d, self.a, self.W)
 
     def along(self, R: Tensors) -> None:
         self.R, self.r = (R[name] for name in self.names)

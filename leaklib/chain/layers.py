@@ -4,17 +4,16 @@ The fast gradients read it, the recursion, `analytic.plan`, and the format in wh
 networks.  A layer of your own is one more entry: `chain.LAYERS[Mine] = chain.Activation(…)`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from math import inf, prod
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .._numbers import total
 
 
 class Stage(NamedTuple):
@@ -31,7 +30,7 @@ class Stage(NamedTuple):
 
     @property
     def equations(self) -> tuple[int, int, int]:
-        """Of the layer's outputs, of its weights' gradient, and how many say what others say."""
+        """Of its outputs, of its weights' gradient, and how many of these say what others say."""
         entry = LAYERS.get(type(self.layer))
         return entry.equations(self) if isinstance(entry, Linear) else (0, 0, 0)
 
@@ -45,12 +44,11 @@ def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]
         yield from leaves(child, f"{name}.{key}".removeprefix("."))
 
 
-# ------------------------------------------------------------------ the kinds of layers
 @dataclass(frozen=True)
 class Layer:
-    """What is known of a type of layer, here of one that is not undone.
+    """A type of layer; here one that is not undone.
 
-    cause     why it has no inverse, in words that follow its name; None where it needs none
+    cause     why it has no inverse, in words that follow its name; None where it has one
     settings  attributes that are the arguments to make it again; None where it is not sent
     """
 
@@ -70,20 +68,17 @@ class Reshape(Layer):
     """The same numbers in another shape."""
 
     def axes(self, layer: Any, taken: int) -> int | None:
-        flat = isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
-        return 2 if flat else None
+        flattens = isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
+        return 2 if flattens else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Activation(Layer):
     """a = s(z), each number by itself.  Every function is given the layer s, for its settings.
 
-    derivatives  (s, a) -> (s', s'') at z, told by a = s(z); None leaves the network to autograd
+    derivatives  (s, a) -> (s', s'') at z, told by a; None leaves the network to autograd
     inverse      (s, a) -> z; None where there is none, for which `cause` says why
     ends         s -> the ends of the open interval of a; None where its settings leave no inverse
-
-    >>> LAYERS[nn.Sigmoid].derivatives(nn.Sigmoid(), torch.tensor(0.5))
-    (tensor(0.2500), tensor(0.))
     """
 
     derivatives: Callable[[Any, Tensor], tuple[Tensor, Tensor]] | None = None
@@ -115,16 +110,11 @@ class Linear(Layer):
 
     def back(self, layer: Any, a: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
         """The sum of W' d over terms (d, W)."""
-        return reduce(torch.add, (d @ W for d, W in terms)).reshape(a.shape)
+        return total(d @ W for d, W in terms).reshape(a.shape)
 
     def equations(self, stage: Stage) -> tuple[int, int, int]:
-        """Of z, of dl/dW, and how many of these say what others say."""
         weights = stage.layer.weight.numel()
-        return 0, weights, weights - stage.unknowns  # every row of dl/dV says x
-
-    def short(self, stage: Stage) -> str | None:
-        """Why these equations leave its input open; None where, by counting, they do not."""
-        return None
+        return 0, weights, weights - stage.unknowns  # every row of dl/dW says a
 
 
 class Convolution(Linear):
@@ -132,15 +122,17 @@ class Convolution(Linear):
 
     reads = 3
 
+    def obstacle(self, layer: Any) -> str | None:
+        return f"has {layer.groups} groups" if layer.groups != 1 else self.cause
+
     def axes(self, layer: Any, taken: int) -> int | None:
         zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
         return super().axes(layer, taken) if zeros and layer.groups == 1 else None
 
     def times(self, layer: Any, a: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
         b = None if b is None else b.flatten()  # (P O,)
-        how = layer.stride, layer.padding, layer.dilation
-        z = torch.conv2d(_grouped(a), W.flatten(0, 1), b, *how, groups=len(W))
-        return _apart(z, len(W))
+        how = layer.stride, layer.padding, layer.dilation, len(W)
+        return _apart(torch.conv2d(_grouped(a), W.flatten(0, 1), b, *how), len(W))
 
     def outer(self, layer: Any, d: Tensor, a: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         G = _adjoint(layer, _grouped(d), _grouped(a), W, 1)  # (P O, C, k, l)
@@ -150,7 +142,7 @@ class Convolution(Linear):
         if a.shape[2] != 1:
             images = _grouped(a)
             by_term = (_adjoint(layer, _grouped(d), images, W, 0) for d, W in terms)
-            return _apart(reduce(torch.add, by_term), len(a))
+            return _apart(total(by_term), len(a))
         # for a grey image one matrix product for all terms is five times as fast
         d = torch.cat([d for d, _ in terms], 2).flatten(3)  # (P, B, terms O, H' W')
         W = torch.cat([W for _, W in terms], 1).flatten(2)  # (P, terms O, C k l)
@@ -159,23 +151,30 @@ class Convolution(Linear):
         return F.fold(columns, a.shape[-2:], *how).reshape(a.shape)
 
     def equations(self, stage: Stage) -> tuple[int, int, int]:
-        outputs, weights = prod(stage.gives), stage.layer.weight.numel()
-        differ = _rank(stage) if stage.layer.groups == 1 else outputs + weights
-        return outputs, weights, outputs + weights - differ
+        """At least so many are repeated, and for most W and d just so many.
 
-    def short(self, stage: Stage) -> str | None:
-        if stage.layer.groups != 1:
-            return f"has {stage.layer.groups} groups"
+        Of O filters with K weights each and L places, r = min(O, K) filters and s = min(O, L)
+        slopes can be independent.  The outputs give r L equations.  With a stride, weights k and
+        k + stride of a filter meet the same inputs: each such class gives s equations a weight,
+        but no more than the inputs that it meets.  Of both together r s are the same, since
+            sum_L d_o (W_p * x) = sum_k W_p (d_o * x)   for every pair of filters o and p.
+        """
+        layer = stage.layer
+        outputs, weights = prod(stage.gives), layer.weight.numel()
+        if layer.groups != 1:
+            return outputs, weights, 0
         where = windows(stage)
-        unread = stage.unknowns - len(where[where >= 0].unique())
-        if unread:
-            return f"never reads {unread:,} of its inputs"
-        outputs, weights, repeated = self.equations(stage)
-        enough = stage.unknowns <= outputs + weights - repeated
-        return None if enough else "has too few equations"
+        L = where.shape[1]
+        r, s = (min(layer.out_channels, most) for most in where.shape)
+        of = zip(layer.kernel_size, layer.dilation, layer.stride)
+        rows, columns = (torch.arange(size) * step % stride for size, step, stride in of)
+        phase = (rows[:, None] * layer.stride[1] + columns).flatten()  # (k l,)
+        taps = where[: len(phase)]  # of one channel: the others are alike
+        met = [taps[phase == p] for p in phase.unique()]
+        by_class = sum(min(s * len(t), len(t[t >= 0].unique())) for t in met)
+        return outputs, weights, outputs + weights + r * s - r * L - layer.in_channels * by_class
 
 
-# ------------------------------------------------------------------ convolutions
 def _grouped(a: Tensor) -> Tensor:
     """(P, B, C, H, W) -> (B, P C, H, W)."""
     return a.transpose(0, 1).flatten(1, 2)
@@ -193,92 +192,59 @@ def _adjoint(layer: Any, d: Tensor, a: Tensor, W: Tensor, which: int) -> Tensor:
     return torch.ops.aten.convolution_backward(d, a, W.flatten(0, 1), None, *how)[which]
 
 
-def _rank(stage: Stage) -> int:
-    """How many of a convolution's equations differ, at most; just so many for most W and d.
-
-    Of O filters with K weights each and L places, r = min(O, K) filters and s = min(O, L) slopes
-    can be independent.  The outputs give r L equations.  With a stride, weights k and k + stride
-    of a filter meet the same inputs: each such class of weights gives s equations a weight, but no
-    more than the inputs that it meets.  And of both together r s are the same, since
-        sum_L d_o (W_p * x) = sum_k W_p (d_o * x)   for every pair of filters o and p.
-    """
-    layer, where = stage.layer, windows(stage)
-    filters, (K, L) = layer.out_channels, where.shape
-    r, s = min(filters, K), min(filters, L)
-    of = zip(layer.kernel_size, layer.dilation, layer.stride)
-    rows, columns = (torch.arange(size) * step % stride for size, step, stride in of)
-    phase = (rows[:, None] * layer.stride[1] + columns).flatten()  # (k l,)
-    taps = where[: len(phase)]  # of one channel: the others are alike
-    met = [taps[phase == p] for p in phase.unique()]
-    by_class = (min(s * len(t), len(t[t >= 0].unique())) for t in met)
-    return r * L + layer.in_channels * sum(by_class) - r * s
-
-
 def windows(stage: Stage) -> Tensor:
     """Which input every weight of a filter meets at every output: (C k l, H' W'), -1 for padding.
 
-    Found by convolving the numbers of the inputs with each of the C k l filters that have a single
-    one, so that strides, dilations and all kinds of padding are the layer's own.
+    Found by the layer itself: the inputs are their numbers, and each filter is a single one.
     """
-    C, H, W = stage.takes
-    K = C * prod(stage.layer.kernel_size)
-    filters = torch.eye(K, dtype=torch.float64).reshape(K, C, *stage.layer.kernel_size)
-    numbers = torch.arange(1, C * H * W + 1, dtype=torch.float64).reshape(1, C, H, W)
+    size = stage.takes[0], *stage.layer.kernel_size  # (C, k, l)
+    filters = torch.eye(prod(size), dtype=torch.float64).reshape(-1, *size)
+    numbers = torch.arange(1, stage.unknowns + 1, dtype=torch.float64).reshape(1, *stage.takes)
     met = stage.layer._conv_forward(numbers, filters, None)[0]  # (C k l, H', W')
     return met.flatten(1).round().long() - 1
 
 
-# ------------------------------------------------------------------ the registry
 MANY, TWO = "gives many inputs the same output", "gives two inputs the same output"
 LESS, RANDOM = "keeps less than it reads", "drops entries at random in training mode"
 SPREAD = "divides by a spread that the gradient does not give"
+CONVOLUTION = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias",
+    "padding_mode",
+)  # fmt: skip
 _pool, _norm = nn.modules.pooling, nn.modules.batchnorm._NormBase
 
 LAYERS: dict[type[nn.Module], Layer] = {
     nn.Linear: Linear(None, ("in_features", "out_features", "bias")),
-    nn.Conv2d: Convolution(
-        cause=None,
-        settings=(
-            *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"),
-            *("groups", "bias", "padding_mode"),
-        ),
-    ),
+    nn.Conv2d: Convolution(None, CONVOLUTION),
     nn.Flatten: Reshape(None, ("start_dim", "end_dim")),
     nn.Unflatten: Reshape(None),
     nn.Identity: Activation(inverse=lambda s, a: a),
     nn.Dropout: Activation(
-        inverse=lambda s, a: a, ends=lambda s: None if s.training else (-inf, inf), cause=RANDOM
+        inverse=lambda s, a: a, ends=lambda s: None if s.training else (-inf, inf), cause=RANDOM,
+    ),
+    nn.ReLU: Activation(
+        derivatives=lambda s, a: ((a > 0).to(a), torch.zeros_like(a)), cause=MANY, settings=(),
     ),
     nn.Sigmoid: Activation(
         derivatives=lambda s, a: (a * (1 - a), a * (1 - a) * (1 - 2 * a)),
-        inverse=lambda s, a: torch.logit(a),
-        ends=lambda s: (0.0, 1.0),
-        settings=(),
+        inverse=lambda s, a: torch.logit(a), ends=lambda s: (0.0, 1.0), settings=(),
     ),
     nn.Tanh: Activation(
         derivatives=lambda s, a: (1 - a * a, -2 * a * (1 - a * a)),
-        inverse=lambda s, a: torch.atanh(a),
-        ends=lambda s: (-1.0, 1.0),
-        settings=(),
+        inverse=lambda s, a: torch.atanh(a), ends=lambda s: (-1.0, 1.0), settings=(),
     ),
     nn.LeakyReLU: Activation(
         inverse=lambda s, a: a.where(a > 0, a / s.negative_slope),
         ends=lambda s: (-inf, inf) if s.negative_slope > 0 else None,
-        cause=MANY,
-        settings=("negative_slope",),
+        cause=MANY, settings=("negative_slope",),
     ),
     nn.ELU: Activation(
         inverse=lambda s, a: a.where(a > 0, torch.log1p(a / s.alpha)),
-        ends=lambda s: (-s.alpha, inf) if s.alpha > 0 else None,
-        cause=MANY,
+        ends=lambda s: (-s.alpha, inf) if s.alpha > 0 else None, cause=MANY,
     ),
     nn.Softplus: Activation(
         inverse=lambda s, a: a + (-torch.expm1(-s.beta * a)).log() / s.beta,
-        ends=lambda s: (0.0, inf),
-        settings=("beta", "threshold"),
-    ),
-    nn.ReLU: Activation(
-        derivatives=lambda s, a: ((a > 0).to(a), torch.zeros_like(a)), cause=MANY, settings=()
+        ends=lambda s: (0.0, inf), settings=("beta", "threshold"),
     ),
     nn.SiLU: Layer(TWO, settings=()),
     nn.GELU: Layer(TWO, settings=("approximate",)),
@@ -289,4 +255,4 @@ LAYERS: dict[type[nn.Module], Layer] = {
     **dict.fromkeys((_pool._AdaptiveMaxPoolNd, _pool._AdaptiveAvgPoolNd), Layer(LESS)),
     **dict.fromkeys((_norm, nn.GroupNorm, nn.LayerNorm), Layer(SPREAD)),
     nn.modules.dropout._DropoutNd: Layer(RANDOM),
-}
+}  # fmt: skip

@@ -9,18 +9,15 @@ Then dl/dx = W' d, and an activation x = s(z) is undone by z = s^-1(x), dl/dz = 
 
 No number is exact: a gradient of 32 bits is rounded, and where s is flat a rounded x says little of
 z.  So each number carries its standard deviation, to first order, and in the least squares an
-equation is divided by that of its right-hand side: the weights that the noise itself asks for.
+equation is divided by that of its right-hand side.
 Source: Zhu & Blaschko 2021, published code (R-GAP: two classes, no biases, equations unweighted).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
 from ..leak import Tensors
@@ -40,11 +37,9 @@ class Estimate(NamedTuple):
     sd: Tensor
 
 
-# ------------------------------------------------------------------ before anything is solved
 def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
-    """The layers of an `nn.Sequential`, nested or not, in order; another network is one stage."""
-    like = next(model.parameters())
-    x = torch.zeros(tuple(shape), dtype=like.dtype, device=like.device)
+    """The `leaves` of a network, in order, for images of this shape (B, ...)."""
+    x = torch.zeros(tuple(shape)).to(next(model.parameters()))
     chain = []
     with torch.no_grad():
         for name, layer in leaves(model):
@@ -57,9 +52,13 @@ def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
 def obstacle(chain: Sequence[Stage], i: int) -> str | None:
     """Why layer i of the chain cannot be inverted; None where it can, as far as counting says."""
     stage, layer = chain[i], chain[i].layer
-    entry, cause = LAYERS.get(type(layer)), _cause(layer)
-    if cause:
-        return cause
+    entry = LAYERS.get(type(layer))
+    # a type that is not known has the obstacles of those that it derives from
+    known = [entry] if entry else [LAYERS[kind] for kind in type(layer).__mro__ if kind in LAYERS]
+    if causes := [cause for e in known if (cause := e.obstacle(layer))]:
+        return causes[0]
+    if entry is None:
+        return "is no layer known here, and may branch: wanted an nn.Sequential of layers"
     if i == len(chain) - 1 and (getattr(entry, "reads", 0) != 1 or layer.bias is None):
         return "ends the network, where the recursion starts from a linear layer with a bias"
     if not isinstance(entry, Linear):
@@ -70,19 +69,15 @@ def obstacle(chain: Sequence[Stage], i: int) -> str | None:
         return "has frozen or shared weights, and so no gradient of its own"
     if len(stage.takes) != entry.reads:
         return f"reads inputs of shape {tuple(stage.takes)}, not (n,) or (C, H, W)"
-    return entry.short(stage)
+    if entry.reads == 3:
+        where = windows(stage)
+        unread = stage.unknowns - len(where[where >= 0].unique())
+        if unread:
+            return f"never reads {unread:,} of its inputs"
+    outputs, weights, repeated = stage.equations
+    return "has too few equations" if stage.unknowns > outputs + weights - repeated else None
 
 
-def _cause(layer: nn.Module) -> str | None:
-    """Why a layer by itself has no inverse: of a derived type, where its base has none."""
-    for kind in type(layer).__mro__:
-        cause = LAYERS[kind].obstacle(layer) if kind in LAYERS else None
-        if cause or type(layer) in LAYERS:
-            return cause
-    return "is no layer known here, and may branch: wanted an nn.Sequential of layers"
-
-
-# ------------------------------------------------------------------ the recursion
 def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dict[str, float]]:
     """The image (C H W,) from weights W and gradient h, and {layer: condition of its system}."""
     eps = torch.finfo(next(iter(h.values())).dtype).eps / 2  # what rounding does to a number sent
@@ -104,31 +99,26 @@ def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dic
 def _through_activation(layer: nn.Module, s: Activation, a: Estimate, u: Estimate, eps: float):
     """(a, dl/da) -> (z, dl/dz), a = s(z)."""
     ends = s.ends(layer)
-    assert s.inverse is not None and ends is not None, "`obstacle` refuses the others"
+    assert s.inverse and ends, "`obstacle` refuses the others"
     low, high = ends
     sd = torch.hypot(a.sd, eps * a.value) + torch.finfo(torch.float32).tiny
     # a must lie where s^-1 is defined; closer to its ends than its error it says no more
     margin = sd.clamp(max=(high - low) / 4)
     z = s.inverse(layer, torch.minimum(torch.maximum(a.value, low + margin), high - margin))
-    s1 = _slope(layer, z)
+    slope = torch.func.grad(lambda z: layer(z.clone()).sum())
+    s1 = slope(z)
     # z = s^-1(a) is off by da / s'(z);  d = s'(z) u, and s' bends, or jumps, over that error
     sd_z = sd / s1
-    bend = (_slope(layer, z + sd_z) - _slope(layer, z - sd_z)) / 2
+    bend = (slope(z + sd_z) - slope(z - sd_z)) / 2
     variance = (bend * u.value).square() + (s1 * u.sd).square() + (eps * s1 * u.value).square()
     return Estimate(z, sd_z), Estimate(s1 * u.value, variance.sqrt())
-
-
-def _slope(layer: nn.Module, z: Tensor) -> Tensor:
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        return torch.autograd.grad(layer(z.clone()).sum(), z)[0]
 
 
 def _through_linear(stage, V, b, dV, db, z, d, eps):
     """(z, dl/dz) -> (x, dl/dx, condition), z = V x + b."""
     if db is not None:
         d = Estimate(db, torch.zeros_like(db))  # the very numbers that the client went on with
-    norm_squared = (d.value @ d.value).clamp(min=torch.finfo(torch.float64).tiny)
+    norm_squared = (d.value @ d.value).clamp(min=torch.finfo(torch.float64).tiny)  # |d|^2
     # x = dV' d / |d|^2, which an error of d rescales
     x = dV.mT @ d.value / norm_squared
     sd = (eps + (d.value * d.sd).norm() / norm_squared) * x.abs()
@@ -137,49 +127,44 @@ def _through_linear(stage, V, b, dV, db, z, d, eps):
     return Estimate(x, sd), Estimate(u, noise.sqrt()), 1.0
 
 
-def _through_convolution(stage, W, b, dW, _, z, d, eps):
+def _through_convolution(stage, W, b, dW, db, z, d, eps):
     """(z, dl/dz) -> (x, dl/dx, condition), z = W * x + b."""
+    from scipy import sparse  # a third of the time that importing leaklib would take
+
     where, n = windows(stage), stage.unknowns  # (C k l, H' W')
+    places = (where >= 0).nonzero(as_tuple=True)
+
+    def rows(values: Tensor, along: int) -> sparse.csr_array:
+        """Coefficients (O, C k l, H' W') as equations: one of each filter and place `along`."""
+        length = where.shape[along]
+        row = torch.arange(len(values))[:, None] * length + places[along]  # (O, entries)
+        column = where[places].expand(len(values), -1)
+        value, row, column = (t.flatten().numpy() for t in (values[:, *places], row, column))
+        return sparse.csr_array((value, (row, column)), (len(values) * length, n))
+
     K, L = where.shape
     seen, W = (where >= 0).double(), W.flatten(1)  # (O, C k l)
     z0 = z.value.reshape(-1, L) - (0 if b is None else b[:, None])  # (O, H' W')
     # one row for each output, W * x = z - b, and one for each weight, d * x = dl/dW
-    by_output = _rows(W[:, :, None].expand(-1, -1, L), where, 1, n)
-    by_weight = _rows(d.value.reshape(-1, 1, L).expand(-1, K, -1), where, 0, n)
+    by_output = rows(W[:, :, None].expand(-1, -1, L), 1)
+    by_weight = rows(d.value.reshape(-1, 1, L).expand(-1, K, -1), 0)
     # z is off as it came, and by the client's own sum over C k l terms
     sd_z = torch.hypot(z.sd, _of_sum(K, eps) * z0.square().mean().sqrt())
     # dl/dW = sum d x is off by sum dd x, and by its own sum; |z - b|^2 = |W * x|^2 sizes x^2
     x_squared = z0.square().sum() / (W.square() @ seen).sum()
     sd_G = (x_squared * _variance(d, L, eps).reshape(-1, L) @ seen.mT).sqrt()  # (O, C k l)
-    x, condition = _least_squares(
-        sparse.vstack([by_output, by_weight]),
-        torch.cat([z0.flatten(), dW.flatten()]),
-        torch.cat([sd_z, sd_G.flatten()]),
-    )
+    A = sparse.vstack([by_output, by_weight])
+    right, sd = torch.cat([z0.flatten(), dW.flatten()]), torch.cat([sd_z, sd_G.flatten()])
+    x, condition = _least_squares(A, right, sd)
     # dl/dx = W' d
     u = _times(by_output.T, d.value)
     noise = _variance(d, by_output.nnz / n, eps)
     return x, Estimate(u, _times(by_output.multiply(by_output).T, noise).sqrt()), condition
 
 
-def _rows(values: Tensor, where: Tensor, along: int, n: int) -> sparse.csr_array:
-    """The system's rows: one for each of O filters and each place along an axis of `where`.
-
-    values (O, C k l, H' W') are the coefficients of the inputs that `where` tells.
-    """
-    places = (where >= 0).nonzero(as_tuple=True)
-    length, place = where.shape[along], places[along]
-    row = torch.arange(len(values))[:, None] * length + place  # (O, entries)
-    column = where[places].expand(len(values), -1)
-    value, row, column = (t.flatten().numpy() for t in (values[:, *places], row, column))
-    return sparse.csr_array((value, (row, column)), (len(values) * length, n))
-
-
 def _of_sum(terms: float, eps: float) -> float:
-    """By how much a sum of so many terms is off, against its size: about sqrt(terms) / 4 roundings.
-
-    A quarter was measured on the LeNet's convolutions, on one processor.
-    """
+    """By how much a sum of so many terms is off, against its size: sqrt(terms) / 4 roundings."""
+    # a quarter was measured on the LeNet's convolutions, on one processor
     return eps * max(1.0, terms**0.5 / 4)
 
 
@@ -195,10 +180,10 @@ def _least_squares(A: Any, r: Tensor, sd: Tensor) -> tuple[Estimate, float]:
     the residual of A itself.  The condition is that of A with its rows and columns so scaled.
     """
     weight = torch.where(sd > 0, 1 / sd, 0.0)  # no deviation, no equation
-    r, A = weight * r, sparse.diags_array(weight.numpy()) @ A
-    lengths = torch.from_numpy((A * A).sum(axis=0)).sqrt()
+    r, A = weight * r, A.multiply(weight[:, None].numpy()).tocsr()
+    lengths = torch.from_numpy(A.multiply(A).sum(axis=0)).sqrt()
     lengths[lengths == 0] = 1
-    A = (A @ sparse.diags_array(1 / lengths.numpy())).tocsr()
+    A = A.multiply(1 / lengths[None].numpy()).tocsr()
     M = torch.from_numpy((A.T @ A).toarray())
     L, failed = torch.linalg.cholesky_ex(M)
     if failed:  # no unique solution: any of them

@@ -276,7 +276,6 @@ def test_plan_counts_what_the_lenet_has():
         ("conv1", "Conv2d", 3072, 3072, 900),
     ]
     assert (plan.steps[-1].equations, plan.steps[-1].differ) == (3972, 3972 - 144)
-    assert "conv1 (Conv2d): 3,072 unknowns, 3,972 equations, 144 repeated\n" in repr(plan)
     assert plan.verdict.endswith("to the first; the largest matrix takes 0.075 GB.")
 
 
@@ -285,9 +284,6 @@ def test_plan_refuses_64_pixels_until_the_network_is_wider():
     assert "conv2" in plan.cause and "12,288 unknowns against 6,672 equations" in plan.cause
     assert "3,072 of its outputs and 3,600 of its weights" in plan.cause
     assert plan.verdict == f"Stops: {plan.cause}."
-    printed = repr(plan).splitlines()
-    assert max(map(len, printed)) < 72
-    assert " ".join(line.strip() for line in printed).endswith(plan.verdict)
     assert [step.layer for step in plan.steps if step.cause] == ["conv2"]
     refused = analytic.plan(models.lenet(size=64, width=34), (1, 3, 64, 64)).cause
     assert "34,816 unknowns against 37,604 equations" in refused, "but many say the same"
@@ -398,7 +394,6 @@ def test_network_must_end_in_a_linear_layer_with_bias(end, small_digits):
 def test_network_that_is_no_chain_is_refused(own_network, small_digits):
     plan = analytic.plan(own_network(), SMALL)
     assert "Residual" in plan.cause and "nn.Sequential" in plan.cause
-    assert "the network" in repr(plan)
     with pytest.raises(ValueError, match="^model: got Residual .*may branch"):
         invert(own_network(), small_digits[0][:1], small_digits[1][:1])
 

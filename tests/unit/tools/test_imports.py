@@ -13,7 +13,7 @@ import leaklib
 import notebooks
 
 # What only pages need, or only some functions: it is loaded before it is used.
-LATER = ("matplotlib", "scipy.stats", "skimage", "sklearn", "ipywidgets", "IPython")
+LATER = ("matplotlib", "scipy", "skimage", "sklearn", "ipywidgets", "IPython")
 
 
 @pytest.fixture(scope="module")
