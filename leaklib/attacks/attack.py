@@ -26,15 +26,10 @@ class Attack:
     """Find z that minimises distance(defend(g(W, z, y)), leak) + prior(z), from a start.
 
     Called `attack(model, leak, shape, seed=0, progress=False, **changes)`, it runs on all problems
-    of a leak at once, V victims times R restarts.  It sees the architecture and the leak; of the
-    restarts it keeps the one whose objective is smallest.
-
-    model     the architecture: its own weights do not count, and it is not changed
-    leak      one `Leak`, or a stack of V
-    shape     (B, C, H, W) of one victim's batch
-    seed      of the start, and of labels that are searched
-    progress  whether to show a bar
-    changes   fields for this call: `attacks.idlg(model, leak, shape, start="uniform")`
+    of a leak at once: V victims of a stack, times R restarts, of which the one with the smallest
+    objective is kept.  model: the architecture, which is not changed.  shape: (B, C, H, W) of one
+    victim's batch.  seed: of the start, and of labels that are searched.  progress: shows a bar.
+    changes: fields for this call, as in `attacks.idlg(model, leak, shape, start="uniform")`.
 
     Raises ValueError for a field of the wrong kind, when it is made; and when leak, shape, labels
     or start do not fit the model, or two images of a batch begin alike with the same label.
@@ -48,58 +43,42 @@ class Attack:
 
     name: str
     """What the attack is called."""
-
     labels: Labels = "joint"
     """"joint" searches the labels with the image; class numbers (B,) or (V, B); or a rule `(leak,
     model=None, loss=None) -> labels` such as `labels.idlg`.  A victim whose label is -1, not known,
     is attacked with class 0 and never marked converged."""
-
     distance: Distance = distances.l2
     """How far two directions {name: tensor} of one problem are apart, as those of `distances`."""
-
     prior: Callable[[Tensor], Tensor] | None = None
     """What is believed of images (B, C, H, W): a number that is added, as those of `priors`."""
-
     defend: Callable[[Tensors, Leak], Tensors] | None = None
     """What the attacker who knows a defence does to its own direction, as those of `adaptive`."""
-
     predict: Callable[..., Tensors] = single_step
     """What the client's steps are taken to be: the direction that a guess would send."""
-
     unknowns: Mapping[str, float | Tensor | Callable[[Leak], Tensor]] = field(default_factory=dict)
     """What else is searched, by where it begins: a number, (V, n), or a function of the leaks.
     It stands in place of what `predict` brings under the same name."""
-
     sent: Callable[[Tensors, Tensors], Tensors] | None = None
     """What the guess is compared with, of h and the unknowns; None is h, the leak's direction."""
-
     measure: Distance | None = None
     """The distance that says whether the two agree, where it is not `distance`, which then does not
     say when a problem is solved."""
-
     scale_free: bool = False
     """Whether the size of a gradient is not matched.  Then labels that are searched are read as
     argmax (y' - p), with p what the network says of x'."""
-
     start: str | Tensor = "half"
     """Where images begin: "half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images that
     broadcast to (V, R, B, C, H, W)."""
-
     solver: Callable[..., solvers.Solution] = solvers.lbfgs
     """What minimises over z = (x', the labels' logits, the unknowns), as those of `solvers`."""
-
     steps: int = 2000
     """How many evaluations a problem may take."""
-
     restarts: int = 1
     """How many starts each victim gets."""
-
     reads: tuple[Literal["gradient", "weights"], ...] = ("gradient", "weights")
     """Which kinds of leak the attack is made for."""
-
     about: str = field(default="", compare=False)
     """What is particular to it, and its source; a changed attack says from which it was changed."""
-
     base: "Attack | None" = field(default=None, compare=False)
     """The attack that this one was changed from; set by `dataclasses.replace`."""
 

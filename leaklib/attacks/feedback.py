@@ -15,19 +15,12 @@ __all__ = ["dlg_fb"]
 
 
 def dlg_fb(
-    model: nn.Module,
-    leaks: Leak | Sequence[Leak],
-    shape: Sequence[int],
-    *,
-    alpha: float = 0.5,
-    wave: int = 1,
+    model: nn.Module, leaks: Leak | Sequence[Leak], shape: Sequence[int],
+    *, alpha: float = 0.5, wave: int = 1,
     attack: Callable[..., Reconstruction] | None = None,
     success: Callable[[Reconstruction], Tensor] = lambda out: out.converged,
-    labels: Tensor | None = None,
-    start: str | Tensor = "normal",
-    seed: int = 0,
-    **changes: Any,
-) -> Reconstruction:
+    labels: Tensor | None = None, start: str | Tensor = "normal", seed: int = 0, **changes: Any,
+) -> Reconstruction:  # fmt: skip
     """DLG with feedback blending: attack one leak after another, each from what the last ones gave.
 
         m <- x^ after the first success,  m <- alpha m + (1 - alpha) x^ after each later one,
@@ -63,15 +56,9 @@ def dlg_fb(
     for first in range(0, leaks.victims, wave):
         rows = slice(first, first + wave)
         begin = start[rows, None] if torch.is_tensor(start) and start.ndim > 4 else start
-        out = attack(
-            model,
-            some(leaks, rows),
-            shape,
-            start=begin if m is None else m,
-            seed=seed + first,
-            **({} if labels is None else {"labels": labels[rows]}),
-            **changes,
-        )
+        given = {} if labels is None else {"labels": labels[rows]}
+        given |= dict(start=begin if m is None else m, seed=seed + first)
+        out = attack(model, some(leaks, rows), shape, **given, **changes)
         for x in out.images[success(out)]:
             # m <- alpha m + (1 - alpha) x^
             m = x if m is None else alpha * m + (1 - alpha) * x

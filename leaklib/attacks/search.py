@@ -28,16 +28,13 @@ CONVERGED = 1e-7
 against `GREY` times that of a grey image, where that is less: some networks send nearly the same
 message for every image, so that any image would look matched."""
 STOP, GREY = 1e-9, 1e3  # a problem stops when its objective is STOP times the same
-
+KINDS = ("gradient", "weights")
 STARTS: dict[str, Callable[..., Tensor]] = {
     "half": lambda size, generator: torch.full(size, 0.5),
     "zeros": lambda size, generator: torch.zeros(size),
     "uniform": lambda size, generator: torch.rand(size, generator=generator),
     "normal": lambda size, generator: torch.randn(size, generator=generator),
 }
-
-
-KINDS = ("gradient", "weights")
 
 
 class Reconstruction(NamedTuple):
@@ -95,7 +92,6 @@ def match(
     c = {n: begin.repeat_interleave(R, 0) for n, begin in first_unknowns(attack, leaks, x).items()}
     q = x.new_zeros(V, shape[0], 0)
     if labels is not None:
-        labels = labels.to(x.device)
         q = one_hot(labels.clamp(min=0), classes).to(x)  # class 0 stands in for -1
     problems = Problem(leaks.weights, leaks.buffers, leaks.update, h, q)  # (V, …)
 
@@ -170,16 +166,11 @@ def check(model: nn.Module, leak: Leak, shape: Sequence[int], kinds: Sequence[st
 def labels_of(
     attack: "Attack", model: nn.Module, leak: Leak, V: int, classes: int
 ) -> Tensor | None:
-    """The class numbers (V, B) that are given or read; None where they are searched.
-
-    Raises ValueError for numbers that cannot be such, and for two images of a batch that begin
-    alike with the same label, for they would stay alike.
-    """
+    """The class numbers (V, B) that are given or read; None where they are searched."""
     if isinstance(attack.labels, str):
         return None
-    given = attack.labels
-    if callable(given) and not torch.is_tensor(given):
-        given = given(leak, model, None)
+    given, is_tensor = attack.labels, torch.is_tensor(attack.labels)
+    given = given(leak, model, None) if callable(given) and not is_tensor else given
     try:
         labels = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
@@ -192,11 +183,11 @@ def labels_of(
         raise bad("labels", f"shape {tuple(labels.shape)}", f"({V}, {leak.batch_size})") from None
     if labels.min() < -1 or labels.max() >= classes:
         raise bad("labels", f"{labels.min()} to {labels.max()}", f"0..{classes - 1}, or -1")
-    repeated = (labels.sort(1).values.diff(dim=1) == 0).any()
-    if repeated and isinstance(attack.start, str) and attack.start in ("half", "zeros"):
+    is_one = isinstance(attack.start, str) and attack.start in ("half", "zeros")
+    if is_one and (labels.sort(1).values.diff(dim=1) == 0).any():
         came = f"{attack.start!r} for images of one batch with one label, which would stay alike"
         raise bad("start", came, '"uniform", "normal", or images that differ')
-    return labels
+    return labels.to(first(leak.weights).device)
 
 
 def first_points(

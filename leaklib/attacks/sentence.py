@@ -15,22 +15,23 @@ GREEK = ("alpha", "beta", "gamma", "lambda", "sigma")
 
 def in_words(a: "Attack") -> str:
     """The attack's sentence, a few short lines."""
-    guess = f"{'g' if a.predict is single_step else named(a.predict)}(W, x', {_label(a)})"
+    z, c = searched(a)
+    guess = f"{'g' if a.predict is single_step else named(a.predict)}({', '.join(['W', *z])})"
     if a.defend is not None:
         guess = f"{named(a.defend)}({guess})"
-    z = _searched(a)
-    sent = "h" if a.sent is None else f"{named(a.sent)}({', '.join(['h', *_unknowns(a)])})"
+    sent = "h" if a.sent is None else f"{named(a.sent)}({', '.join(['h', *c])})"
     prior = "" if a.prior is None else f" + {named(a.prior)}(x')"
     start = "given images" if torch.is_tensor(a.start) else a.start
     times = f", {a.restarts} times" if a.restarts > 1 else ""
+    found = [name for name in (*z, *c) if name != "y"]
     lines = [
         a.name,
-        f"find {', '.join(z)} that minimise{'' if z[1:] else 's'}",
+        f"find {', '.join(found)} that minimise{'' if found[1:] else 's'}",
         f"  {named(a.distance)}({guess}, {sent}){prior}",
         f"from {start}{times}, with {named(a.solver)} in {a.steps:,} evaluations",
     ]
-    if "y'" not in z:
-        lines.append(f"with labels y from {named(a.labels) if _is_rule(a) else 'the caller'}")
+    if "y" in z:
+        lines.append(f"with labels y from {named(a.labels) if is_rule(a) else 'the caller'}")
     return "\n  ".join(lines)
 
 
@@ -38,24 +39,24 @@ def as_formula(a: "Attack") -> str:
     """The attack's sentence as MathML, which a notebook, the site and Colab all show."""
     from latex2mathml.converter import convert
 
+    z, c = searched(a)
+    found = ", ".join(_letter(name) for name in (*z, *c) if name != "y")
     minimised = _formula(a.distance, "(g, h)")
     if a.prior is not None:
         minimised += " + " + _formula(a.prior, "(x')")
-    guess = "" if a.predict is single_step else _formula(a.predict, f"(W, x', {_label(a)})")
-    guess = guess or f"g(W, x', {_label(a)})"
+    guess = f"({', '.join(['W', *z])})"
+    guess = f"g{guess}" if a.predict is single_step else _formula(a.predict, guess)
     if a.defend is not None:
         guess = rf"{_upright(named(a.defend))}\left( {guess} \right)"
     sent = _upright("what was sent")
     where = [f"g = {guess}", f"h = {sent if a.sent is None else _formula(a.sent, sent)}"]
-    if _is_rule(a):
+    if is_rule(a):
         where.append("y = " + _formula(a.labels, "(h)"))
-    found = ", ".join(rf"\{z}" if z in GREEK else _letter(z) for z in _searched(a))
-    lines = [rf"\min_{{{found}}} \; {minimised}", r", \qquad ".join(where)]
     name, *others = in_words(a).split("\n")
-    said = html.escape("; ".join(line.strip() for line in others[2:]))
-    shown = "".join(f"<p>{convert(line)}</p>" for line in lines)
-    head = f"<p><strong>{html.escape(name)}</strong></p>"
-    return f'<div class="leak-attack">{head}{shown}<p>{said}</p></div>'
+    shown = [rf"\min_{{{found}}} \; {minimised}", r", \qquad ".join(where)]
+    parts = [f"<strong>{html.escape(name)}</strong>", *map(convert, shown)]
+    parts.append(html.escape("; ".join(line.strip() for line in others[2:])))
+    return f'<div class="leak-attack">{"".join(f"<p>{part}</p>" for part in parts)}</div>'
 
 
 def named(word: object) -> str:
@@ -64,29 +65,23 @@ def named(word: object) -> str:
     return getattr(word, "__name__", shown) if shown.startswith("<") else shown
 
 
-def _searched(a: "Attack") -> list[str]:
-    return ["x'", *(["y'"] if _label(a) == "y'" else []), *_unknowns(a)]
+def searched(a: "Attack") -> tuple[list[str], list[str]]:
+    """What a guess is made of, y standing for labels that are not searched; and the unknowns."""
+    label = "y'" if isinstance(a.labels, str) else "y"
+    return ["x'", label], list({**getattr(a.predict, "unknowns", {}), **a.unknowns})
 
 
-def _unknowns(a: "Attack") -> list[str]:
-    return list({**getattr(a.predict, "unknowns", {}), **a.unknowns})
-
-
-def _label(a: "Attack") -> str:
-    return "y'" if isinstance(a.labels, str) else "y"
-
-
-def _is_rule(a: "Attack") -> bool:
+def is_rule(a: "Attack") -> bool:
     return callable(a.labels) and not torch.is_tensor(a.labels)
 
 
 def _formula(word: object, of: str) -> str:
-    """The word's own formula, or its name as an operator."""
     return getattr(word, "formula", "") % vars(word) or _upright(named(word)) + of
 
 
 def _letter(name: str) -> str:
-    return name if len(name.rstrip("'")) == 1 else _upright(name)
+    is_letter = len(name.rstrip("'")) == 1
+    return rf"\{name}" if name in GREEK else name if is_letter else _upright(name)
 
 
 def _upright(name: str) -> str:

@@ -292,7 +292,7 @@ def changed_attacks():
     yield replace(attacks.fedavg, name="simulated", predict=attacks.simulated(0.05, steps=2))
 
 
-@pytest.mark.parametrize("attack", changed_attacks(), ids=lambda a: a.name)
+@pytest.mark.parametrize("attack", [*changed_attacks()], ids=lambda a: a.name)
 def test_search_is_the_plain_loop(attack, leak, weights):
     sent = weights if "weights" in attack.reads and "DLG" not in attack.name else leak
     attack = replace(attack, steps=12)
