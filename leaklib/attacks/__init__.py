@@ -140,10 +140,9 @@ dlm = Attack(
     scale_free=True,
     about="""Deep leakage from model: DLG on weights, where k is what the learning rate hides.
 
-    After one step of SGD at the rate lr the private image has k = 1 / lr; with a soft label every
-    k = s / lr, s in (0, 1], fits as well.  There is another minimum that says nothing: g -> 0 with
-    k -> 0, an image of which the network is sure.  `converged` is not fooled by it: it asks that
-    the two have one direction.  The result holds `unknowns["k"]` (V,).
+    After one step at the rate lr the private image has k = 1 / lr, or s / lr, s in (0, 1], with a
+    soft label.  Another minimum says nothing: g -> 0 with k -> 0; `converged` asks that the two
+    have one direction.  The result holds `unknowns["k"]` (V,).
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, k from 60 to 240.
     Source: Zhao, Luo & Ding 2022, published code (DLM.py).
 
@@ -180,8 +179,8 @@ dlm_plus = replace(
     scale_free=True,
     about="""DLM+: match directions, so that the client's learning rate cancels and no k is needed.
 
-    `labels="joint"` searches the label too, as the paper's code for defences does.  At learning
-    rates so small that rounding keeps the distance up, `converged` is false of right images too.
+    Where the rate is so small that rounding keeps the distance up, `converged` is false of right
+    images too.  `labels="joint"` searches the label too, as the code for defences does.
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, with the true label.
     Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py, dlm_defense.py).
 

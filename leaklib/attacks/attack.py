@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distances, solvers
-from .._errors import bad
+from .._errors import bad, require
 from ..distances import Distance
 from ..labels import Labels
 from ..leak import Leak, Tensors
@@ -127,8 +127,7 @@ def _check(a: Attack) -> None:
     """Raise ValueError for a field of the wrong kind."""
 
     def demand(name: str, right: bool, wanted: str) -> None:
-        if not right:
-            raise bad(name, repr(getattr(a, name)), wanted)
+        require(right, name, repr(getattr(a, name)), wanted)
 
     demand("name", isinstance(a.name, str) and a.name != "", "what the attack is called, a string")
     is_numbers = isinstance(a.labels, int) or hasattr(a.labels, "__len__") or callable(a.labels)
@@ -145,8 +144,8 @@ def _check(a: Attack) -> None:
     demand("unknowns", isinstance(a.unknowns, Mapping), "a dict of where each begins")
     for name, begin in a.unknowns.items():
         is_number = isinstance(begin, int | float) and math.isfinite(begin)
-        if not (is_number or torch.is_tensor(begin) or callable(begin)):
-            raise bad(f"unknowns[{name!r}]", repr(begin), "a finite number to start from")
+        right = is_number or torch.is_tensor(begin) or callable(begin)
+        require(right, f"unknowns[{name!r}]", repr(begin), "a finite number to start from")
     for name in ("steps", "restarts"):
         value = getattr(a, name)
         demand(name, type(value) is int and value > 0, "a positive whole number")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._errors import bad
+from .._errors import bad, require
 from ..leak import Leak, some, stack
 from .search import Reconstruction
 
@@ -44,10 +44,8 @@ def dlg_fb(
     """
     from . import idlg  # which is made after this function
 
-    if not 0 <= alpha < 1:
-        raise bad("alpha", alpha, "0 <= alpha < 1")
-    if not wave >= 1:
-        raise bad("wave", wave, "at least 1")
+    require(0 <= alpha < 1, "alpha", alpha, "0 <= alpha < 1")
+    require(wave >= 1, "wave", wave, "at least 1")
     leaks = leaks if isinstance(leaks, Leak) else stack(leaks)
     if leaks.victims is None:
         raise bad("leaks", "one Leak", "several, or a stack of them")

@@ -13,7 +13,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from .._errors import bad
+from .._errors import require
 from .._words import Word
 from ..client import Optimizer, check_training, local_training
 from ..leak import Leak, Tensors
@@ -22,10 +22,7 @@ Gradient = Callable[..., Tensors]
 
 
 def single_step(g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
-    """As if the client had made one step, which is along g(W_t, x', y').
-
-    What every attack assumes unless it says otherwise, however many steps there were.
-    """
+    """As if the client had made one step, along g(W_t, x', y'): what attacks usually assume."""
     return g(leak.weights, x, q, leak.buffers)
 
 
@@ -35,17 +32,16 @@ class surrogate(Word):
 
         W~ = (1 - alpha) W_t + alpha W_{t+1}
 
-    alpha: where its search begins; 0 is W_t and 1 is W_{t+1}.  Neither the learning rate nor the
-    number of steps has to be known.  Raises ValueError for an alpha that is not finite.
-    Source: Zhu, Yao & Blaschko 2023 (SME), published code.
+    alpha: where its search begins, a finite number (ValueError otherwise).  Neither the learning
+    rate nor the number of steps has to be known.  Source: Zhu, Yao & Blaschko 2023 (SME), code.
     """
 
     alpha: float = 0.5
     formula = r"g(\tilde W, x', y)"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise bad("alpha", self.alpha, "a finite number, 0 at W_t and 1 at W_{t+1}")
+        finite = math.isfinite(self.alpha)
+        require(finite, "alpha", self.alpha, "a finite number, 0 at W_t and 1 at W_{t+1}")
 
     @property
     def unknowns(self) -> dict[str, float]:
@@ -65,9 +61,8 @@ class simulated(Word):
         W_0 = W_t;  W_{j+1} = the client's step from W_j on (x', y');  the direction is W_t - W_T
 
     The settings are those of `client.share_weights`, as are the errors, and have to be known.  With
-    mini-batches the guess is cut in its own order: in one epoch that is no loss, for a guess has no
-    order, but its labels then have to come in the client's; in later ones it is, for the client
-    reshuffles.  Time and memory grow with the number of steps.
+    mini-batches the guess is cut in its own order: no loss in one epoch, if its labels come in the
+    client's; in later ones the client reshuffles.  Time and memory grow with the number of steps.
     Source: Geiping et al. 2020 and Dimitrov et al. 2022, published code.
     """
 

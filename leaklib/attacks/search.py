@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from .. import distances, random
 from .._batching import batched, each, first
-from .._errors import bad
+from .._errors import bad, require
 from ..chain import gradients
 from ..client import check_leak, gradient, logits_shape
 from ..leak import Leak, Tensors, stack
@@ -153,13 +153,13 @@ def match(
 def check(model: nn.Module, leak: Leak, shape: Sequence[int], kinds: Sequence[str] = KINDS) -> int:
     """Number of classes of the model, once leak and shape fit it."""
     check_leak(model, leak)
-    if leak.kind not in kinds:
-        named = {"gradient": "a gradient", "weights": "weights, as client.share_weights sends them"}
-        raise bad("leak", named[leak.kind], " or ".join(named[kind] for kind in kinds))
-    if len(shape) < 2 or min(shape) < 1:
-        raise bad("shape", tuple(shape), "(B, C, H, W) with every number positive")
-    if shape[0] != leak.batch_size:
-        raise bad("shape", f"a batch of {shape[0]}", f"the leak's batch size {leak.batch_size}")
+    named = {"gradient": "a gradient", "weights": "weights, as client.share_weights sends them"}
+    wanted = " or ".join(named[kind] for kind in kinds)
+    require(leak.kind in kinds, "leak", named[leak.kind], wanted)
+    is_shape = len(shape) > 1 and min(shape) > 0
+    require(is_shape, "shape", tuple(shape), "(B, C, H, W) with every number positive")
+    B = leak.batch_size
+    require(shape[0] == B, "shape", f"a batch of {shape[0]}", f"the leak's batch size {B}")
     return logits_shape(model, shape, like=first(leak.weights))[-1]
 
 
@@ -175,14 +175,13 @@ def labels_of(
         labels = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
         raise bad("labels", repr(given), "class numbers, torch.int64") from None
-    if labels.dtype != torch.int64:
-        raise bad("labels", labels.dtype, "class numbers, torch.int64")
+    require(labels.dtype == torch.int64, "labels", labels.dtype, "class numbers, torch.int64")
     try:
         labels = labels.expand(V, leak.batch_size)
     except RuntimeError:
         raise bad("labels", f"shape {tuple(labels.shape)}", f"({V}, {leak.batch_size})") from None
-    if labels.min() < -1 or labels.max() >= classes:
-        raise bad("labels", f"{labels.min()} to {labels.max()}", f"0..{classes - 1}, or -1")
+    low, high = int(labels.min()), int(labels.max())
+    require(-1 <= low <= high < classes, "labels", f"{low} to {high}", f"0..{classes - 1}, or -1")
     is_one = isinstance(attack.start, str) and attack.start in ("half", "zeros")
     if is_one and (labels.sort(1).values.diff(dim=1) == 0).any():
         came = f"{attack.start!r} for images of one batch with one label, which would stay alike"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._errors import bad, positive
+from .._errors import positive, require
 from .._words import Word
 from .frequencies import in_frequencies
 from .history import Pairs
@@ -204,8 +204,8 @@ class SignAdam(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.box is not None and not self.box[0] < self.box[1]:
-            raise bad("box", self.box, "(low, high) with low < high, or None")
+        right = self.box is None or self.box[0] < self.box[1]
+        require(right, "box", self.box, "(low, high) with low < high, or None")
 
     def rate(self, t: int, steps: int) -> float:
         return self.lr * 0.1 ** sum(t > steps * eighths // 8 for eighths in (3, 5, 7))

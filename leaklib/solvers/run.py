@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .._errors import bad
+from .._errors import positive, require
 
 Points = Tensor | tuple[Tensor, ...]
 Objective = Callable[[Points, Tensor], Tensor]
@@ -38,10 +38,8 @@ class Run:
     ):
         parts = z if isinstance(z, tuple) else (z,)
         P = len(parts[0])
-        if P == 0:
-            raise bad("z", "no problem", "z of shape (P, ...) with P > 0")
-        if not steps > 0:
-            raise bad("steps", steps, "a positive number")
+        require(P > 0, "z", "no problem", "z of shape (P, ...) with P > 0")
+        positive("steps", steps)
         self.objective, self.like, self.steps = objective, z, steps
         self.start = torch.cat([part.detach().flatten(1) for part in parts], 1)  # (P, n)
         self.tolerance = torch.as_tensor(tolerance).to(self.start).expand(P)
@@ -50,9 +48,11 @@ class Run:
         self.value = self.start.new_full((P,), float("inf"))
         self.evaluations = torch.zeros_like(self.active)
         self.trace, self.snapshots, self.count = [], {}, 0
-        sizes = torch.tensor([part[0].numel() for part in parts])
-        is_picture = torch.tensor([part.ndim == 5 for part in parts])  # (P, B, C, H, W)
-        self.pictures = is_picture.repeat_interleave(sizes).to(self.start.device)  # (n,)
+        self.sizes = [part[0].numel() for part in parts]
+        is_picture = [
+            part.new_full((size,), part.ndim == 5) for part, size in zip(parts, self.sizes)
+        ]
+        self.pictures = torch.cat(is_picture).bool()  # (n,), of parts (P, B, C, H, W)
         self.bar = tqdm(total=steps, disable=not progress, desc=f"{P} problems")
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,10 +91,8 @@ class Run:
     def _points(self, flat: Tensor) -> Points:
         """The rows (A, n) in the shapes of z, for A problems."""
         shaped = lambda flat, like: flat.reshape(len(flat), *like.shape[1:])  # noqa: E731
-        if not isinstance(self.like, tuple):
-            return shaped(flat, self.like)
-        sizes = [like[0].numel() for like in self.like]
-        return on_parts(shaped, flat.split(sizes, 1), self.like)
+        parts = flat.split(self.sizes, 1) if isinstance(self.like, tuple) else flat
+        return on_parts(shaped, parts, self.like)
 
     def _record(self, x: Tensor, values: Tensor) -> None:
         self.count += 1
