@@ -16,9 +16,8 @@ import torch  # noqa: F401 (the examples)
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import distances, labels, priors, solvers
+from .. import client, distances, labels, priors, solvers
 from .._batching import first
-from ..client import gradient
 from ..leak import Leak, Tensors, stack
 from . import search
 from .attack import Attack
@@ -40,13 +39,13 @@ def plain(
 
     Returns images (B, C, H, W) of the best restart, labels (B,), and the objective there.
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.rand(1, 1, 4, 4), torch.tensor([7])
-    >>> images, label, _ = plain(idlg, net, client.share_gradient(net, x, y), x.shape)
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.rand(1, 1, 2, 2)
+    >>> leak = client.share_gradient(net, x, torch.tensor([7]))
+    >>> images, label, _ = plain(idlg, net, leak, x.shape)
     >>> int(label), bool(((images - x).abs() < 1e-3).all())
     (7, True)
     """
-    g, h = gradient(model), leak.direction
+    g, h = client.gradient(model), leak.direction
     classes = search.check(model, leak, shape, attack.reads)
     y = search.labels_of(attack, model, leak, 1, classes)  # (1, B); None: to be searched
     X, U = search.first_points(attack, 1, shape, first(h), seed, classes, y is None)
@@ -88,9 +87,9 @@ dlg = Attack(
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`.
     Source: Zhu et al. 2019, Algorithm 1; published code.
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> dlg(net, client.share_gradient(net, x, y), x.shape).labels
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_gradient(net, x, torch.tensor([7]))
+    >>> dlg(net, leak, x.shape).labels
     tensor([[7]])
     """,
 )
@@ -103,9 +102,9 @@ idlg = Attack(
     A batch needs its `labels`: class numbers, or "joint".
     Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> print(f"{idlg(net, client.share_gradient(net, x, y), x.shape).images.mean():.1f}")
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_gradient(net, x, torch.tensor([7]))
+    >>> print(f"{idlg(net, leak, x.shape).images.mean():.1f}")
     0.7
     """,
 )
@@ -124,10 +123,9 @@ invert_gradients = replace(
     The paper's own: `start="normal"`, for pixels of mean 0 and variance 1; `steps=4800` or 24,000.
     Source: Geiping et al. 2020, eq. 4; published code (weight 0.1).
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> out = invert_gradients(net, client.share_gradient(net, x, y), x.shape, steps=200)
-    >>> print(f"{out.images.mean():.1f}")
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_gradient(net, x, torch.tensor([7]))
+    >>> print(f"{invert_gradients(net, leak, x.shape, steps=200).images.mean():.1f}")
     0.7
     """,
 )
@@ -146,10 +144,9 @@ dlm = Attack(
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, k from 60 to 240.
     Source: Zhao, Luo & Ding 2022, published code (DLM.py).
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_weights(net, x, y, lr=0.1)
-    >>> print(f"{dlm(net, leak, x.shape, labels=labels.idlg).unknowns['k'][0]:.1f}")
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
+    >>> print(f"{dlm(net, leak, x.shape, labels=7, unknowns={'k': 9.0}).unknowns['k'][0]:.1f}")
     10.0
     """,
 )
@@ -164,9 +161,8 @@ dlm_projected = replace(
 
     Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{dlm_projected(net, leak, x.shape, labels=7).images.mean():.1f}")
     0.7
     """,
@@ -184,9 +180,8 @@ dlm_plus = replace(
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`, with the true label.
     Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py, dlm_defense.py).
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{dlm_plus(net, leak, x.shape).images.mean():.1f}")
     0.7
     """,
@@ -205,9 +200,8 @@ fedavg = replace(
     `simulated(lr, steps=…)`.  `labels.counts` reads the labels of a batch, given lr and steps.
     Source: Zhu, Yao & Blaschko 2023 (SME), Geiping et al. 2020 and Dimitrov et al. 2022.
 
-    >>> from leaklib import client, models
-    >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((1, 1, 4, 4), 0.7), torch.tensor([7])
-    >>> leak = client.share_weights(net, x, y, lr=0.1)
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 9)), torch.full((1, 1, 2, 2), 0.7)
+    >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{fedavg(net, leak, x.shape).images.mean():.1f}")
     0.7
     """,
