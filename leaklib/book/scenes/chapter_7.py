@@ -18,7 +18,7 @@ from .. import plots, results
 from ..plots import COLORS, STYLE, Picture
 from ._shared import messages
 
-ROUNDS = (0, 10, 20, 40)
+ROUNDS = (0, 20, 40, 100)
 WHOLE = len(data.PICTURES)  # the set begins with the whole pictures; the others are tiles of them
 TILES = (WHOLE + 8, WHOLE + 48, WHOLE + 56)  # of the astronaut, the temple and the flower
 STEPS = 200
@@ -78,7 +78,7 @@ def attacked(name: str) -> attacks.Reconstruction:
     return ATTACKS[name](checkpoints()[0].model, leaks, (1, *images.shape[1:]), steps=STEPS)
 
 
-def training(rounds: int = 40) -> Picture:
+def training(rounds: int = 100) -> Picture:
     """Three photographs out of gradients of a network that has been trained for so many rounds.
 
     data["accuracy"] is how often the network is right on the images it learns from.
