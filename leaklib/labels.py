@@ -1,8 +1,4 @@
-"""Labels out of the last layer of a leak: no optimisation, no private image.
-
-`idlg` reads the one label behind one image.  The others say of a batch how many of its B images are
-of each class: counts (C,), or (V, C) for a stack.
-"""
+"""Labels out of the last layer of a leak: one image's, or how many a batch has of each class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import one_hot
 
-from ._errors import bad, positive
+from ._errors import bad, require
 from ._numbers import total
 from ._words import Word
-from .client import check_leak, logits_shape
+from .client import check_images, check_leak, check_training, logits_shape
 from .leak import Leak, Tensors
 
 __all__ = [
@@ -24,7 +20,6 @@ __all__ = [
 ]  # fmt: skip
 
 UNDETERMINED = -1
-
 Labels = Tensor | Literal["joint"] | Callable[..., Tensor]
 """Class numbers (B,) or (V, B); a rule `(leak, model=None, loss=None)`; or "joint": searched."""
 
@@ -32,21 +27,17 @@ Labels = Tensor | Literal["joint"] | Callable[..., Tensor]
 def matrices(leak: Leak) -> dict[str, str | None]:
     """{weight: bias} of the names of all linear layers; None for a layer without a bias."""
     axes = 2 if leak.victims is None else 3
-    weights = (name for name, W in leak.weights.items() if W.ndim == axes)
-    biases = ((name, f"{name.removesuffix('weight')}bias") for name in weights)
-    return {weight: bias if bias in leak.weights else None for weight, bias in biases}
+    weights = [name for name, W in leak.weights.items() if W.ndim == axes]
+    biases = [f"{name.removesuffix('weight')}bias" for name in weights]
+    return {weight: b if b in leak.weights else None for weight, b in zip(weights, biases)}
 
 
 def last_layer(leak: Leak, layer: str | None = None) -> tuple[str, str | None]:
-    """Names of the weight (C, M) and the bias (C,), or None, of the layer that makes the logits.
-
-    The last of the `matrices`, or the layer called `layer`.  Raises ValueError where there is none.
-    """
+    """Names of weight (C, M) and bias (C,) or None of `layer`, or the last; ValueError for none."""
     for weight, bias in reversed(matrices(leak).items()):
         if layer in (None, weight, weight.removesuffix(".weight")):
             return weight, bias
-    came = f"no such weight among {list(leak.weights)}"
-    raise bad("layer", came, "the name of a linear layer, such as 'fc'")
+    raise bad("layer", f"no such weight in {list(leak.weights)}", "a linear layer, such as 'fc'")
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,12 +47,10 @@ class IDLG(Word):
     dl/db_i = p_i - [i = c], so c is the smallest entry.  It is read as the argmin, not by its sign:
     in a trained network p_c can round to 1.  Where the layer has no bias, the paper's rule:
     c is the only row of dl/dV whose inner product with every other row is at most 0.
-
-    -1 where the rule cannot tell: the smallest entry is tied, or nearer to the next than
-    `leak.rounding`, or no row, or more than one, has the property.  Exact for a hard label, softmax
-    and cross-entropy; of leaked weights after any number of steps of SGD or momentum on the one
-    image, and of Adam where there is a bias.  layer: its name, as in `last_layer`.
-    Raises ValueError for a batch of more than one.
+    -1 where the rule cannot tell: the two smallest are within `leak.rounding`, or not just one row
+    has the property.  Exact for a hard label, softmax and cross-entropy; of leaked weights after
+    any steps of SGD or momentum on the one image, and of Adam where there is a bias.
+    layer: its name, as in `last_layer`.  Raises ValueError for a batch of more than one.
     Source: Zhao, Mopuri & Bilen 2020 (the row rule); the bias rule has the same derivation.
 
     >>> from leaklib import client, models
@@ -75,13 +64,9 @@ class IDLG(Word):
     formula = r"\text{argmin}_i \, \frac{\partial \ell}{\partial b_i}"
 
     def act(self, leak: Leak, model: nn.Module | None = None, loss: object = None) -> Tensor:
-        if leak.batch_size != 1:
-            raise bad(
-                "leak",
-                f"a batch of {leak.batch_size} images, whose label terms add up in one gradient",
-                'a batch of one; an attack takes class numbers, or labels="joint", and '
-                "labels.counts(model, leak) says how many there are of each class",
-            )
+        came = f"a batch of {leak.batch_size} images, whose label terms add up in one gradient"
+        wanted = 'a batch of one; else class numbers, "joint", or labels.counts(model, leak)'
+        require(leak.batch_size == 1, "leak", came, wanted)
         weight, bias = last_layer(leak, self.layer)
         read, name = (_obtuse_row, weight) if bias is None else (_smallest, bias)
         return read(leak.direction[name], leak.rounding[name])
@@ -93,8 +78,8 @@ idlg = IDLG()
 def _smallest(db: Tensor, off: Tensor) -> Tensor:
     """c (..., 1) of the smallest in db (..., C), unless another may be as small within `off`."""
     c = db.argmin(-1, keepdim=True)
-    ties = (db - off <= (db + off).gather(-1, c)).sum(-1, keepdim=True)
-    return torch.where(ties == 1, c, UNDETERMINED)
+    as_small = (db - off <= (db + off).gather(-1, c)).sum(-1, keepdim=True)
+    return torch.where(as_small == 1, c, UNDETERMINED)
 
 
 def _obtuse_row(dV: Tensor, off: Tensor) -> Tensor:
@@ -114,27 +99,20 @@ def counts(
 ) -> Tensor:  # fmt: skip
     """How many images of each class are in a batch: counts (C,), or (V, C), that sum to B.
 
-    The bias gradient of the last layer is dl/db_j = mean_k p_kj - n_j / B, so that
-
-        n_j = B (mean p_j - dl/db_j),
-
-    brought to n >= 0 and rounded.  The attacker knows all but mean p, and estimates it
-    - from images (M, C, H, W) of its own, or even from noise, as the network's mean p on them.
-      Good where the network gives nearly the same p to all images, as before training;
-    - or, without images, out of the gradient.  Row i of dl/dV has seen the mixture of features
-      e_i = (dl/dV_i) / (dl/db_i); with pi_i = softmax(V e_i + b) for the probabilities of images of
-      class i, mean p = sum_i n_i pi_i / B leaves linear equations for n, solved by least squares:
+    As the last layer has dl/db_j = mean_k p_kj - n_j / B, n_j is B (mean p_j - dl/db_j), brought to
+    n >= 0 and rounded.  The attacker knows all but mean p, and estimates it
+    - from images (M, C, H, W) of its own, or noise, as the network's mean p on them: good where p
+      is nearly the same for all images, as before training;
+    - or out of the gradient.  Row i of dl/dV has seen the features e_i = (dl/dV_i) / (dl/db_i);
+      with pi_i = softmax(V e_i + b) for the probabilities of images of class i, least squares of
           sum_i n_i pi_ij - n_j = B dl/db_j  for every class j,   sum_i n_i = B.
       Good where each class's images dominate its row: while the network is not yet sure.
-
-    Leaked weights need the client's lr and steps of SGD: dl/db is the mean (b_t - b_{t+1}) / (lr
-    steps), p and pi are means along the straight way from where the first step began to where the
-    last did, and with mini-batches of one size n is the count over the whole epoch.
-
+    Leaked weights need the client's lr and steps of SGD: dl/db is (b_t - b_{t+1}) / (lr steps), p
+    and pi are means along the straight way between the first and the last step's weights, and with
+    mini-batches of one size n is the count over the whole epoch.
     Raises ValueError for weights without lr, a gradient with one, a last layer without bias, and
-    images that do not fit the model.
-    Source: Ma et al. 2022, published code (the system); Geng et al. 2021 (images of one's own);
-    Dimitrov et al. 2022, published code (p along the way).
+    images that do not fit the model.  Source: published code of Ma et al. 2022 (the system) and
+    Dimitrov et al. 2022 (p along the way); Geng et al. 2021 (images of one's own).
 
     >>> from leaklib import client, data, models
     >>> (x, y), net = data.load("digits", 8), models.lenet(channels=1, size=28, init="torch")
@@ -142,12 +120,11 @@ def counts(
     True
     """
     check_leak(model, leak)
-    scale = _scale(leak, lr, steps)
+    scale, B = _scale(leak, lr, steps), leak.batch_size
     weight, bias = last_layer(leak, layer)
     if bias is None:
         raise bad("layer", f"{weight!r}, which has no bias", "a last layer with a bias")
     dV, db = (leak.direction[name].double() / scale for name in (weight, bias))
-    B = leak.batch_size
     if images is not None:
         # n_j = B (mean p_j - dl/db_j)
         p = _mean_probabilities(model, leak, images, steps, db.shape[-1]).reshape(db.shape)
@@ -171,77 +148,61 @@ def _scale(leak: Leak, lr: float | None, steps: int) -> float:
     """By what a direction is divided to be the mean gradient of a client's steps."""
     if leak.kind == "gradient":
         for name, value, one in (("lr", lr, None), ("steps", steps, 1)):
-            if value != one:
-                raise bad(name, value, f"{one} for a gradient, whose scale is known")
+            require(value == one, name, value, f"{one} for a gradient, whose scale is known")
         return 1.0
     if lr is None:
-        came = "weights, whose change is the gradient at an unknown scale"
-        raise bad("leak", came, "a gradient, or the client's lr and steps")
-    positive("lr", lr, "a learning rate")
-    positive("steps", steps, "a number of local steps")
+        raise bad("leak", "weights, a gradient at an unknown scale", "a gradient, or lr and steps")
+    check_training(lr=lr, steps=steps)
     return lr * steps
 
 
 def _ends(leak: Leak, steps: int) -> list[tuple[float, Tensors]]:
-    """The weights that are known of a client's steps, each with its share in their mean.
-
-    Step j of T begins at W_t + (j / T) (W_{t+1} - W_t), nearly, and the mean of j / T is
-    (T - 1) / 2T: one step, like a gradient, knows W_t alone.
-    """
+    """The weights that are known of a client's steps, each with its share in their mean."""
     if leak.kind == "gradient":
         return [(1.0, leak.weights)]
+    # step j of T begins at W_t + (j / T) (W_{t+1} - W_t), nearly; the mean of j / T:
     after = (steps - 1) / (2 * steps)
     return [(1 - after, leak.weights), (after, leak.update)]
 
 
 @torch.no_grad()
-def _mean_probabilities(
-    model: nn.Module, leak: Leak, images: Tensor, steps: int, classes: int
-) -> Tensor:
+def _mean_probabilities(model: nn.Module, leak: Leak, images: Tensor, steps: int, C: int) -> Tensor:
     """The mean p (V, C) of the images, by each victim's own network, or networks."""
     like = next(iter(leak.weights.values()))
-    if not torch.is_tensor(images) or images.ndim < 2 or len(images) == 0:
-        came = f"shape {tuple(images.shape)}" if torch.is_tensor(images) else type(images).__name__
-        raise bad("images", came, "at least one image, (M, C, H, W)")
+    images = images.to(like) if torch.is_tensor(images) else images
+    check_images("images", images)
     outputs = logits_shape(model, images.shape, like=like, name="images")[-1]
-    if outputs != classes:
-        came = f"a layer of {classes} outputs in a network of {outputs}"
-        raise bad("layer", came, "the layer that makes the logits")
+    came = f"a layer of {C} outputs in a network of {outputs}"
+    require(outputs == C, "layer", came, "the layer that makes the logits")
 
     def p(W: Tensors, v: int) -> Tensor:
         of = lambda tensors: {n: t if leak.victims is None else t[v] for n, t in tensors.items()}  # noqa: E731
-        logits = functional_call(model, (of(W), of(leak.buffers)), (images.to(like),))
+        logits = functional_call(model, (of(W), of(leak.buffers)), (images,))
         return logits.softmax(-1).double().mean(0)  # (C,)
 
-    ends = _ends(leak, steps)
-    victims = range(leak.victims or 1)
-    return torch.stack([total(share * p(W, v) for share, W in ends) for v in victims])
+    ends, V = _ends(leak, steps), leak.victims or 1
+    return torch.stack([total(share * p(W, v) for share, W in ends) for v in range(V)])
 
 
 def _whole_numbers(n: Tensor, B: int) -> Tensor:
     """The counts nearest to n (..., C) among those that are never negative and sum to B."""
     # onto the simplex: n - t where that is positive, t such that the sum is B
-    largest = n.sort(-1, descending=True).values
-    rank = torch.arange(1, n.shape[-1] + 1).to(n)
-    t = ((largest.cumsum(-1) - B) / rank).amax(-1, keepdim=True)
-    n = (n - t).clamp(min=0)
+    largest, rank = n.sort(-1, descending=True).values, torch.arange(1, n.shape[-1] + 1).to(n)
+    n = (n - ((largest.cumsum(-1) - B) / rank).amax(-1, keepdim=True)).clamp(min=0)
     # the largest remainders round up
     down = n.floor()
-    missing = (B - down.sum(-1, keepdim=True)).round()
     place = (n - down).argsort(-1, descending=True).argsort(-1)
-    return (down + (place < missing)).long()
+    return (down + (place < (B - down.sum(-1, keepdim=True)).round())).long()
 
 
 def llg(leak: Leak, *, layer: str | None = None) -> Tensor:
     """LLG's counts (C,), or (V, C): labels by the direction and the size of the rows of dl/dV.
 
-        g_i = sum_m dl/dV_im,   m = (1/B) (1 + 1/C) sum_{g_i < 0} g_i.
-
-    Every class with g_i < 0 gets one label and g_i <- g_i - m; then, until there are B labels, the
-    class of the smallest g_i gets the next one, and g_i <- g_i - m.  Assumes features that are not
-    negative, and that every image moves its row by the same m.  A class shows as negative only
-    where n_i / B > mean p_i, so that large batches of few classes leave it little to go by.
-    Source: Wainakh et al. 2022, published code (the variant that has no data of its own).
+    With g_i = sum_m dl/dV_im and m = (1/B) (1 + 1/C) sum_{g_i < 0} g_i, every class with g_i < 0
+    gets one label; then, until there are B, that of the smallest g_i the next; each time
+    g_i <- g_i - m.  Assumes features that are not negative, and that every image moves its row by
+    the same m.  A class shows as negative only where n_i / B > mean p_i.
+    Source: Wainakh et al. 2022, published code (without data of its own).
 
     >>> from leaklib import client, data, models
     >>> (x, y), net = data.load("digits", 8), models.lenet(channels=1, size=28, init="torch")
@@ -264,9 +225,8 @@ def llg(leak: Leak, *, layer: str | None = None) -> Tensor:
 def grad_inversion(leak: Leak, *, layer: str | None = None) -> Tensor:
     """GradInversion's counts (C,), or (V, C), of zeros and ones: the B smallest min_m dl/dV_im.
 
-    Assumes that no class occurs twice, and features that are never negative.  Raises ValueError for
-    more images than classes.
-    Source: Yin et al. 2021, as a published port has it.
+    Assumes that no class occurs twice, and features that are never negative.
+    Raises ValueError for more images than classes.  Source: Yin et al. 2021, in a published port.
 
     >>> from leaklib import client, data, models
     >>> (x, _), net = data.load("digits", 3), models.lenet(channels=1, size=28, init="torch")
@@ -275,8 +235,7 @@ def grad_inversion(leak: Leak, *, layer: str | None = None) -> Tensor:
     """
     smallest = leak.direction[last_layer(leak, layer)[0]].amin(-1)  # (..., C): min_m dl/dV_im
     B, C = leak.batch_size, smallest.shape[-1]
-    if B > C:
-        raise bad("leak", f"{B} images of {C} classes, so that a class repeats", "at most C images")
+    require(B <= C, "leak", f"{B} images of {C} classes: a class repeats", "at most C images")
     return one_hot(smallest.argsort(-1)[..., :B], C).sum(-2)
 
 
@@ -289,10 +248,9 @@ def listed(counts: Tensor) -> Tensor:
     tensor([0, 0, 2])
     """
     n = torch.as_tensor(counts)
-    if n.dtype != torch.int64 or n.ndim not in (1, 2) or (n < 0).any():
-        raise bad("counts", f"shape {tuple(n.shape)} of {n.dtype}", "(C,) or (V, C) int64, n >= 0")
-    sums = n.sum(-1)
-    if sums.unique().numel() != 1 or sums.min() < 1:
-        raise bad("counts", f"sums of {sums.tolist()}", "the same positive sum for each victim")
+    fit, got = n.dtype == torch.int64 and n.ndim in (1, 2), f"shape {tuple(n.shape)} of {n.dtype}"
+    require(fit and (n >= 0).all(), "counts", got, "(C,) or (V, C) int64, n >= 0")
+    fit = len((sums := n.sum(-1)).unique()) == 1 and sums.min() >= 1
+    require(fit, "counts", f"sums of {sums.tolist()}", "the same positive sum for each victim")
     classes = torch.arange(n.shape[-1], device=n.device).expand(n.shape)
     return classes.reshape(-1).repeat_interleave(n.reshape(-1)).reshape(*n.shape[:-1], -1)
