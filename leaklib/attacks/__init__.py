@@ -80,8 +80,7 @@ scaled.__dict__["formula"] = r"k \, (W_t - W_{t+1})"
 
 
 dlg = Attack(
-    "DLG",
-    labels="joint",
+    "DLG", labels="joint",
     about="""Deep leakage from gradients: images and soft labels that give the leaked gradient.
 
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`.
@@ -92,11 +91,10 @@ dlg = Attack(
     >>> dlg(net, leak, x.shape).labels
     tensor([[7]])
     """,
-)
+)  # fmt: skip
 
 idlg = Attack(
-    "iDLG",
-    labels=labels.idlg,
+    "iDLG", labels=labels.idlg,
     about="""Improved DLG: read the label off the last layer, then find the image alone.
 
     A batch needs its `labels`: class numbers, or "joint".
@@ -107,15 +105,11 @@ idlg = Attack(
     >>> print(f"{idlg(net, leak, x.shape).images.mean():.1f}")
     0.7
     """,
-)
+)  # fmt: skip
 
 invert_gradients = replace(
-    idlg,
-    name="Inverting Gradients",
-    distance=distances.cosine,
-    prior=priors.total_variation(0.1),
-    start="uniform",
-    solver=solvers.sign_adam,
+    idlg, name="Inverting Gradients", distance=distances.cosine, prior=priors.total_variation(0.1),
+    start="uniform", solver=solvers.sign_adam,
     about="""Inverting Gradients: match the direction of the gradient alone, with a smooth picture.
 
     With the prior the objective ends where its two terms balance, so that a result is hardly ever
@@ -128,14 +122,10 @@ invert_gradients = replace(
     >>> print(f"{invert_gradients(net, leak, x.shape, steps=200).images.mean():.1f}")
     0.7
     """,
-)
+)  # fmt: skip
 
 dlm = Attack(
-    "DLM",
-    unknowns={"k": 200.0},
-    sent=scaled,
-    measure=distances.cosine,
-    scale_free=True,
+    "DLM", unknowns={"k": 200.0}, sent=scaled, measure=distances.cosine, scale_free=True,
     about="""Deep leakage from model: DLG on weights, where k is what the learning rate hides.
 
     After one step at the rate lr the private image has k = 1 / lr, or s / lr, s in (0, 1], with a
@@ -149,14 +139,10 @@ dlm = Attack(
     >>> print(f"{dlm(net, leak, x.shape, labels=7, unknowns={'k': 9.0}).unknowns['k'][0]:.1f}")
     10.0
     """,
-)
+)  # fmt: skip
 
 dlm_projected = replace(
-    dlm,
-    name="DLM, best k",
-    unknowns={},
-    sent=None,
-    distance=distances.projected,
+    dlm, name="DLM, best k", unknowns={}, sent=None, distance=distances.projected,
     about="""DLM with the best k at every evaluation, in closed form: k is not searched for.
 
     Source: the objective of Zhao, Luo & Ding 2022; Golub & Pereyra 1973 (variable projection).
@@ -166,13 +152,10 @@ dlm_projected = replace(
     >>> print(f"{dlm_projected(net, leak, x.shape, labels=7).images.mean():.1f}")
     0.7
     """,
-)
+)  # fmt: skip
 
 dlm_plus = replace(
-    idlg,
-    name="DLM+",
-    distance=distances.mean_norm,
-    scale_free=True,
+    idlg, name="DLM+", distance=distances.mean_norm, scale_free=True,
     about="""DLM+: match directions, so that the client's learning rate cancels and no k is needed.
 
     Where the rate is so small that rounding keeps the distance up, `converged` is false of right
@@ -185,14 +168,10 @@ dlm_plus = replace(
     >>> print(f"{dlm_plus(net, leak, x.shape).images.mean():.1f}")
     0.7
     """,
-)
+)  # fmt: skip
 
 fedavg = replace(
-    idlg,
-    name="FedAvg",
-    distance=distances.cosine,
-    predict=surrogate(),
-    scale_free=True,
+    idlg, name="FedAvg", distance=distances.cosine, predict=surrogate(), scale_free=True,
     reads=("weights",),
     about="""Images out of weights after many local steps, by what the attacker takes those to be.
 
@@ -205,4 +184,4 @@ fedavg = replace(
     >>> print(f"{fedavg(net, leak, x.shape).images.mean():.1f}")
     0.7
     """,
-)
+)  # fmt: skip

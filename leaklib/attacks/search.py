@@ -138,16 +138,13 @@ def match(
         converged &= (labels >= 0).all(1)
     flat = lambda value: value[:, 0] if value.shape[1] == 1 else value  # noqa: E731
     return Reconstruction(
-        images=images,
-        labels=labels,
-        objective=found.value[kept],
-        converged=converged,
+        images, labels, found.value[kept], converged,
         trace=found.trace[kept],
         evaluations=found.evaluations.reshape(V, R).sum(1),
         snapshots={n: x for n, (x, _, _) in stood.items()},
         unknowns={name: flat(value) for name, value in c_best.items()},
         unknown_snapshots={name: {n: flat(s[2][name]) for n, s in stood.items()} for name in c},
-    )
+    )  # fmt: skip
 
 
 def check(model: nn.Module, leak: Leak, shape: Sequence[int], kinds: Sequence[str] = KINDS) -> int:
@@ -169,8 +166,8 @@ def labels_of(
     """The class numbers (V, B) that are given or read; None where they are searched."""
     if isinstance(attack.labels, str):
         return None
-    given, is_tensor = attack.labels, torch.is_tensor(attack.labels)
-    given = given(leak, model, None) if callable(given) and not is_tensor else given
+    given: Any = attack.labels
+    given = given(leak, model, None) if callable(given) and not torch.is_tensor(given) else given
     try:
         labels = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
@@ -190,14 +187,9 @@ def labels_of(
 
 
 def first_points(
-    attack: "Attack",
-    V: int,
-    shape: Sequence[int],
-    like: Tensor,
-    seed: int,
-    classes: int,
+    attack: "Attack", V: int, shape: Sequence[int], like: Tensor, seed: int, classes: int,
     joint: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The first images (V R, B, C, H, W), and the logits u' ~ N(0, 1) of joint labels (V R, B, C).
 
     Restart after restart, so that more restarts begin with those that fewer have.
@@ -228,16 +220,12 @@ def first_unknowns(attack: "Attack", leaks: Leak, like: Tensor) -> Tensors:
 
 
 def distances_of(
-    attack: "Attack",
-    model: nn.Module,
-    leak: Leak,
-    shape: Sequence[int],
+    attack: "Attack", model: nn.Module, leak: Leak, shape: Sequence[int],
     read: Callable[[Point, Problem], Guess],
-) -> tuple[Evaluate, Evaluate]:
+) -> tuple[Evaluate, Evaluate]:  # fmt: skip
     """evaluate(z, problems) -> (P,): the attack's distance, and the one that says `converged`."""
-    g = gradient(model)
-    plain_step = attack.predict is single_step
-    layers = gradients.layers(model, list(leak.update), shape) if plain_step else None
+    g, names = gradient(model), list(leak.update)
+    layers = gradients.layers(model, names, shape) if attack.predict is single_step else None
 
     def leak_of(p: Problem) -> Leak:
         return replace(leak, weights=p.W, buffers=p.buffers, update=p.update, victims=None)
@@ -259,11 +247,8 @@ def distances_of(
 
         def chained(z: Point, problems: Problem) -> Tensor:
             x, q, c = read(z, problems)
-            compare = gradients.squared(problems.h)
-            if not is_squared:
-                compare = gradients.by_autograd(
-                    lambda G, *values: of_each(G, problems, dict(zip(c, values)))
-                )
+            apart = lambda G, *values: of_each(G, problems, dict(zip(c, values)))  # noqa: E731
+            compare = gradients.squared(problems.h) if is_squared else gradients.by_autograd(apart)
             return gradients.value(chain, problems.W, x, q, compare, tuple(c.values()))
 
         return chained
