@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from . import labels as label_rules
-from ._errors import bad
+from ._errors import bad, require
 from .attacks import CONVERGED, search
 from .chain import recursion
 from .client import gradient, logits_shape, state
@@ -21,11 +21,8 @@ __all__ = [
 
 EXACT = 1e-3
 """An image whose expected error is above this is not converged, whatever it matches."""
-
 DOUBTFUL = 0.01
-"""A closed form whose error by rounding, of one step, may be this part of it is undetermined.
-
-Steps that are alike are rounded alike: after twenty the error may be ten times as large."""
+"""A closed form that may be off by this part by the rounding of one step is undetermined."""
 
 
 class Equations(NamedTuple):
@@ -67,46 +64,35 @@ class Plan(NamedTuple):
 class Inversion(NamedTuple):
     """What the recursion returns for V victims.
 
-    images        (V, 1, C, H, W) pixels are not clamped
-    labels        (V, 1) class numbers
-    residual      (V,) |g(W, x', y') - h|^2 / |h|^2 with h the leaked gradient, evaluated anew
-    converged     (V,) whether residual < `attacks.CONVERGED`, expected_mse < `EXACT` (below many
-                  layers that squash all images have nearly one gradient), all conditions finite
-    expected_mse  (V,) the mean variance of a pixel, from the rounding of h, and from whatever else
-                  makes the equations contradict each other
-    condition     {layer: (V,)} largest over smallest singular value of each system, as weighted;
-                  infinite where the equations leave something open
+    converged: residual < `attacks.CONVERGED`, expected_mse < `EXACT` (below many layers that squash
+    all images have nearly one gradient), and all conditions finite.
     """
 
-    images: Tensor
-    labels: Tensor
-    residual: Tensor
-    converged: Tensor
-    expected_mse: Tensor
-    condition: dict[str, Tensor]
+    images: Tensor  # (V, 1, C, H, W), pixels are not clamped
+    labels: Tensor  # (V, 1) class numbers
+    residual: Tensor  # (V,) |g(W, x', y') - h|^2 / |h|^2, h the leaked gradient, g evaluated anew
+    converged: Tensor  # (V,)
+    expected_mse: Tensor  # (V,) mean variance of a pixel, by what makes the equations contradictory
+    condition: dict[str, Tensor]  # {layer: (V,)} of each weighted system; infinite: not unique
 
 
 def linear_input(leak: Leak, layer: str | None = None) -> Tensor:
     """The input x (M,), or (V, M), of a linear layer z = V x + b, for one sample.
 
-    dl/dV_i = (dl/db_i) x for every row i, so by least squares over the rows
-        x = sum_i db_i dV_i / sum_i db_i^2.
+    As dl/dV_i = (dl/db_i) x for every row i, least squares give x = sum_i db_i dV_i / sum_i db_i^2.
+    The scale cancels, so leaked weights will do: each step of SGD or momentum (not of Adam) on the
+    one sample moves V_i along x.  NaN where rounding of W_t - W_{t+1} may be over `DOUBTFUL` of x.
     layer: its name; None is the first with a bias.
-
-    The scale cancels, so that leaked weights will do: each step of SGD or momentum on the one
-    sample moves V_i along x.  (Adam rescales each entry by itself, and gives something else.)  NaN
-    where rounding of W_t - W_{t+1} may be more than `DOUBTFUL` of x.
-
     Raises ValueError for a layer without a bias, a gradient whose db is all zero, and a batch.
     Source: Phong et al. 2018 (the ratio of one row).
     """
-    if leak.batch_size != 1:
-        came = f"a batch of {leak.batch_size} samples, whose inputs are mixed in every row"
-        raise bad("leak", came, "a batch of one; linear_rows(leak) shows the mixtures")
+    came = f"a batch of {leak.batch_size} samples, whose inputs are mixed in every row"
+    wanted = "a batch of one; linear_rows(leak) shows the mixtures"
+    require(leak.batch_size == 1, "leak", came, wanted)
     dV, db, off_V, off_b = _linear_gradients(leak, layer)
     norm_squared = db.square().sum(-1)  # sum_i db_i^2
-    if leak.kind == "gradient" and (norm_squared == 0).any():
-        raise bad("leak", "a bias gradient of all zeros", "a sample that reaches the layer")
+    some = leak.kind != "gradient" or (norm_squared != 0).all()
+    require(some, "leak", "a bias gradient of all zeros", "a sample that reaches the layer")
     # x = sum_i db_i dV_i / sum_i db_i^2
     x = (db[..., None] * dV).sum(-2) / norm_squared[..., None]
     # var x_j = sum_i db_i^2 (var dV_ij + x_j^2 var db_i) / (sum_i db_i^2)^2
@@ -119,10 +105,9 @@ def linear_input(leak: Leak, layer: str | None = None) -> Tensor:
 def linear_rows(leak: Leak, layer: str | None = None) -> Tensor:
     """What each row i of a linear layer says of its inputs: dl/dV_i / (dl/db_i).
 
-    (N, M), or (V, N, M).  For one sample every row is x.  For a batch, with delta_ki = dl/dz_ki,
-    row i is sum_k delta_ki x_k / sum_k delta_ki, and x_k itself where only sample k reaches unit i.
-    NaN in rows that no sample reaches, or that rounding hides, as in `linear_input`.
-    Raises ValueError for a layer without a bias.
+    (N, M), or (V, N, M).  Of a batch, with delta_ki = dl/dz_ki, row i is sum_k delta_ki x_k /
+    sum_k delta_ki: x_k itself where only sample k reaches unit i, and NaN where none does, or
+    rounding hides it, as in `linear_input`.  Raises ValueError for a layer without a bias.
     Source: the chain rule; Phong et al. 2018 for one sample.
     """
     dV, db, off_V, off_b = _linear_gradients(leak, layer)
@@ -133,39 +118,34 @@ def linear_rows(leak: Leak, layer: str | None = None) -> Tensor:
 
 def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dl/dV (..., N, M) and dl/db (..., N) at any scale, and what rounding may have moved each."""
-    known = {weight: bias for weight, bias in label_rules.matrices(leak).items() if bias}
-    for weight, bias in known.items():
-        if layer in (None, weight, weight.removesuffix(".weight")):
+    known = {w.removesuffix(".weight"): (w, b) for w, b in label_rules.matrices(leak).items() if b}
+    for name, (weight, bias) in known.items():
+        if layer in (None, name, weight):
             sent, off = leak.direction, leak.rounding
             return sent[weight], sent[bias], off[weight], off[bias]
     came = "no linear layer with bias" if layer is None else repr(layer)
-    names = [weight.removesuffix(".weight") for weight in known]
-    raise bad("layer", came, f"a linear layer with a bias; this leak has {names}")
+    raise bad("layer", came, f"a linear layer with a bias; this leak has {list(known)}")
 
 
 def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
     """What `invert_network` would have to solve: unknowns and equations of each layer.
 
-    Too few that differ stop the recursion, and so does a layer that cannot be undone (ReLU,
-    pooling, normalisation, dropout in training mode), a network that is no chain, a last layer
-    without bias, and a batch.  For unlucky weights more are repeated than are counted.
-
+    Too few that differ stop the recursion, and so do a layer that cannot be undone (ReLU, pooling,
+    normalisation, dropout in training mode), a network that is no chain, a last layer without bias,
+    and a batch.  For unlucky weights more are repeated than are counted.
     shape (1, C, H, W).  Raises ValueError for images that the network does not take.
     Source: Zhu & Blaschko 2021 (R-GAP) for the systems; what is repeated is our own count.
     """
     logits_shape(model, shape, like=next(iter(state(model)[0].values())))
-    chain = recursion.stages(model, shape)
-    steps, cause = [], None
+    chain, steps, cause = recursion.stages(model, shape), [], None
     for i, stage in reversed(list(enumerate(chain))):
         stops, counts = recursion.obstacle(chain, i), stage.equations
         if stops or any(counts):
-            unknowns = stage.unknowns if any(counts) else 0
-            step = Equations(stage.name, type(stage.layer).__name__, unknowns, *counts, stops)
-            steps.append(step)
-            cause = cause or _told(step)
-    if shape[0] != 1:
-        cause = f"a batch of {shape[0]} images, whose gradients are added up"
-    return Plan(tuple(steps), cause)
+            unknowns, kind = stage.unknowns if any(counts) else 0, type(stage.layer).__name__
+            steps.append(Equations(stage.name, kind, unknowns, *counts, stops))
+            cause = cause or _told(steps[-1])
+    batch = f"a batch of {shape[0]} images, whose gradients are added up"
+    return Plan(tuple(steps), cause if shape[0] == 1 else batch)
 
 
 def _told(step: Equations) -> str | None:
@@ -173,37 +153,32 @@ def _told(step: Equations) -> str | None:
     if step.cause is None:
         return None
     name = f"{step.kind} {step.layer!r}" if step.layer else step.kind
-    if step.unknowns <= step.differ:
-        return f"{name} {step.cause}"
-    return (
-        f"{name} {step.cause}: {step.unknowns:,} unknowns against {step.equations:,} equations, "
-        f"{step.outputs:,} of its outputs and {step.weights:,} of its weights, "
-        f"of which {step.repeated:,} follow from the others"
+    counts = (
+        f": {step.unknowns:,} unknowns against {step.equations:,} equations, {step.outputs:,} of "
+        f"its outputs and {step.weights:,} of its weights, of which {step.repeated:,} follow from "
+        f"the others"
     )
+    return f"{name} {step.cause}{counts if step.unknowns > step.differ else ''}"
 
 
 def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Inversion:
     """The image behind one gradient, solved for layer by layer: no start, no optimisation.
 
     For a chain of layers that `chain.LAYERS` can undo, by the formulas of `chain.recursion`.
-
-    shape (1, C, H, W).  The cost is that of a Cholesky factor of 8 n^2 bytes for each convolution
-    with n inputs, in float64 on the CPU, one victim after another.
+    shape (1, C, H, W).  Costs a Cholesky factor of 8 n^2 bytes for each convolution with n inputs,
+    in float64 on the CPU, one victim after another.
     Raises ValueError for what stops `plan`, a batch, leaked weights, and a gradient of all zeros.
     Source: Zhu & Blaschko 2021 (R-GAP: two classes, no biases); many classes and weights are ours.
     """
     search.check(model, leak, shape)
-    if leak.batch_size != 1:
-        raise bad("leak", f"a batch of {leak.batch_size} images", "a batch of one")
-    if leak.kind != "gradient":
-        raise bad("leak", "weights, whose change is the gradient times a rate", "a gradient")
-    if cause := plan(model, shape).cause:
-        raise bad("model", cause, "a chain that plan(model, shape) finds a way through")
-    chain = recursion.stages(model, shape)
-    leaks = leak if leak.victims is not None else stack([leak])
-    last = chain[-1].name
-    if (leaks.update[f"{last}.bias".removeprefix(".")] == 0).all(-1).any():
-        raise bad("leak", f"a gradient of all zeros at {last!r}", "one of an image not yet learned")
+    require(leak.batch_size == 1, "leak", f"a batch of {leak.batch_size} images", "a batch of one")
+    came = "weights, whose change is the gradient times a rate"
+    require(leak.kind == "gradient", "leak", came, "a gradient")
+    cause, chain = plan(model, shape).cause, recursion.stages(model, shape)
+    require(not cause, "model", cause, "a chain that plan(model, shape) finds a way through")
+    leaks, last = leak if leak.victims is not None else stack([leak]), chain[-1].name
+    some = (leaks.update[f"{last}.bias".removeprefix(".")] != 0).any(-1).all()
+    require(some, "leak", f"a gradient of all zeros at {last!r}", "one of an image not yet learned")
     labels = label_rules.idlg(leaks, layer=last)  # (V, 1)
     images, residuals, variances, conditions = [], [], [], []
     for v, y in enumerate(labels.clamp(min=0)):
@@ -215,11 +190,10 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
         conditions.append(condition)
         # in the precision of h: where the network is sure of y, rounding p - y alone can be off by
         # more than CONVERGED; evaluated as the client did, it is off by the same
-        nothing = {name: torch.zeros_like(t) for name, t in h.items()}
         again = gradient(model)(W, images[-1], y, buffers)
+        nothing = {name: torch.zeros_like(t) for name, t in h.items()}
         residuals.append((l2(again, h) / l2(nothing, h)).double())
-    residual = torch.stack(residuals)
-    expected = torch.stack(variances).to(residual)
+    residual, expected = torch.stack(residuals), torch.stack(variances).to(residuals[0])
     condition = {n: residual.new_tensor([c[n] for c in conditions]) for n in conditions[0]}
     determined = torch.stack([c.isfinite() for c in condition.values()]).all(0)
     converged = (residual < CONVERGED) & (expected < EXACT) & (labels >= 0).all(1) & determined

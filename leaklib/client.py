@@ -42,9 +42,8 @@ def gradient(
 ) -> Callable[..., Tensors]:
     """The function g(W, x, y) = d/dW loss(F(x; W), y) that a client evaluates on private data.
 
-    W and, in an optional fourth argument, the buffers replace whatever `model` holds, which is only
-    the architecture.  x (B, ...), y (B,) class numbers or (B, C) probabilities.  loss(logits, y) is
-    a mean over the batch.  Returns {name: tensor} in the order of W.
+    W and, as an optional fourth argument, the buffers replace what `model` holds.  x (B, ...), y
+    (B,) class numbers or (B, C) probabilities.  loss(logits, y) is a mean over the batch.
     """
 
     def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
@@ -59,19 +58,17 @@ def share_gradient(
     """One step of FedSGD on the client: compute g(W, x, y), defend it, send it.
 
     x: images (B, ...), floating point.  y: class numbers (B,), int64, or soft labels (B, C).
-    defense: a function (direction, generator) -> direction of what is sent, or another way to
-    compute it, `InPlaceOfGradient`.  The generator is the stream "noise" of `seed`; a defence that
-    draws for another purpose takes a `random.child` of it.
+    defense: (direction, generator) -> direction of what is sent, or `InPlaceOfGradient`.  The
+    generator is the stream "noise" of `seed`, and a `random.child` of it for another purpose.
     Raises ValueError for a defence of weights, a batch that the network cannot be trained on, and
     layers whose training mode breaks the mathematics (BatchNorm, dropout).
     """
     g, W, buffers, generator = _client(model, x, y, defense, seed)
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
-    update = g(W, x, y, buffers)
-    if callable(defense):
-        update = defense(update, generator)
-    return Leak(W, update, "gradient", buffers, len(x))
+    sent = g(W, x, y, buffers)
+    sent = defense(sent, generator) if callable(defense) else sent
+    return Leak(W, sent, "gradient", buffers, len(x))
 
 
 def share_weights(
@@ -83,21 +80,17 @@ def share_weights(
 
     lr, optimizer: those of `local_training`.  steps: how many; or epochs, passes over the data.
     batch_size: images in a step, reshuffled at each pass by `seed`; None is the full batch.
-    defense: acts on the direction W_t - W_{t+1}, on the gradient of each step
-    (`InPlaceOfGradient`), or on the new weights (`OnWeights`).
+    defense: of the direction W_t - W_{t+1}, of each step's gradient, or of the new weights.
     x, y, seed and errors as in `share_gradient`; also raises ValueError for a number that is not
-    positive, and for an unknown optimizer.
-    Source: McMahan et al. 2017, Algorithm 1.
+    positive, and for an unknown optimizer.  Source: McMahan et al. 2017, Algorithm 1.
     """
     check_training(optimizer, lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
     g, W_t, buffers, generator = _client(model, x, y, defense, seed)
     size = min(batch_size or len(x), len(x))
-    if epochs is not None:
-        steps = epochs * -(-len(x) // size)
-    W = local_training(
-        lambda W, rows: g(W, x[rows], y[rows], buffers),
-        W_t, minibatches(len(x), size, steps, seed), lr=lr, optimizer=optimizer,
-    )  # fmt: skip
+    steps = steps if epochs is None else epochs * -(-len(x) // size)
+    of_rows = lambda W, rows: g(W, x[rows], y[rows], buffers)  # noqa: E731
+    batches = minibatches(len(x), size, steps, seed)
+    W = local_training(of_rows, W_t, batches, lr=lr, optimizer=optimizer)
     if isinstance(defense, OnWeights):
         W = defense.change(W, generator)
         W_t = defense.change(W_t, generator) if defense.both else W_t
@@ -108,10 +101,7 @@ def share_weights(
 
 
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
-    """(W, buffers): the trainable parameters of a model, and all else it holds, detached copies.
-
-    Raises ValueError for a model without a trainable parameter.
-    """
+    """(W, buffers): copies of what trains, and of all else.  ValueError where nothing trains."""
     parameters = dict(model.named_parameters())
     W = {name: p.detach().clone() for name, p in parameters.items() if p.requires_grad}
     require(W, "model", "no trainable parameter", "a network with parameters to learn")
@@ -130,12 +120,10 @@ def local_training(
         "adam"      m <- 0.9 m + 0.1 g;  v <- 0.999 v + 0.001 g^2;
                     W <- W - lr m^ / (sqrt(v^) + 1e-8),  m^ = m / (1 - 0.9^t), v^ likewise
 
-    As in `torch.optim`, but differentiable, so that an attacker can run the same steps on its
-    guess.  Raises ValueError for another optimizer.
+    As in `torch.optim`, but differentiable, for an attacker's guess.  ValueError for another.
     """
     check_training(optimizer)
-    zero = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
-    m, v = zero, zero
+    m = v = {name: torch.zeros_like(tensor) for name, tensor in W.items()}
     for t, batch in enumerate(batches, start=1):
         step = g(W, batch)
         if optimizer == "momentum":
@@ -151,8 +139,7 @@ def local_training(
 
 def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
     """`steps` index sets of `size` of n images, reshuffled by seed at each pass, none left out."""
-    generator = random.generator(seed, "batches")
-    queue: list[Tensor] = []
+    generator, queue = random.generator(seed, "batches"), []
     for _ in range(steps):
         if not queue:
             order = torch.arange(n) if size == n else torch.randperm(n, generator=generator)
@@ -163,12 +150,12 @@ def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
 def check_model(model: nn.Module) -> None:
     """Raise ValueError for layers whose training mode breaks the mathematics of an attack."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            got = f"BatchNorm layer {name!r} in training mode, which mixes the images of a batch"
-            raise bad("model", got, "model.eval(), so that it uses its running statistics")
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
-            got = f"dropout layer {name!r} in training mode, which makes the gradient random"
-            raise bad("model", got, "model.eval(), or dropout with p = 0")
+        mixes = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        came = f"BatchNorm layer {name!r} in training mode, which mixes the images of a batch"
+        require(not mixes, "model", came, "model.eval(), so that it uses its running statistics")
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p
+        came = f"dropout layer {name!r} in training mode, which makes the gradient random"
+        require(not drops, "model", came, "model.eval(), or dropout with p = 0")
 
 
 def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -203,10 +190,9 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
     lead = () if leak.victims is None else (leak.victims,)
     for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
         for name, tensor in of_model.items():
-            got, at, shape = getattr(leak, part).get(name), f"leak.{part}", (*lead, *tensor.shape)
-            if got is None:
-                raise bad(at, f"no {name!r}", f"the model's names: {list(of_model)}")
-            at = f"{at}[{name!r}]"
+            held, at, shape = getattr(leak, part), f"leak.{part}", (*lead, *tensor.shape)
+            require(name in held, at, f"no {name!r}", f"the model's names: {list(of_model)}")
+            got, at = held[name], f"{at}[{name!r}]"
             require(got.shape == shape, at, f"shape {tuple(got.shape)}", f"the model's {shape}")
             require(got.isfinite().all(), at, "NaN or infinite entries", "finite numbers")
 
@@ -215,17 +201,14 @@ def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> No
     """Raise ValueError for an unknown optimizer, and settings that are given and not positive."""
     one_of("optimizer", optimizer, OPTIMIZERS)
     for name, value in settings.items():
-        if value is not None:
-            positive(name, value)
+        positive(name, 1 if value is None else value)
 
 
-def logits_shape(
-    model: nn.Module, shape: Sequence[int], like: Tensor, name: str = "shape"
-) -> torch.Size:
+@torch.no_grad()
+def logits_shape(model: nn.Module, shape: Sequence[int], like: Tensor, name="shape") -> torch.Size:
     """Shape (B, C) of the network's output for images of this shape, or a ValueError."""
     try:
-        with torch.no_grad():
-            logits = model(torch.zeros(*shape, dtype=like.dtype, device=like.device))
+        logits = model(torch.zeros(*shape, dtype=like.dtype, device=like.device))
     except (RuntimeError, ValueError, IndexError) as error:
         got = f"{tuple(shape)} of {like.dtype}"
         raise bad(name, got, f"images that the network takes ({error})") from error

@@ -41,11 +41,9 @@ def load(
 
     "photos" (72, 3x32x32): each of the eight `PICTURES` whole, in that order, then the eight most
     varied tiles of each; the label says which picture.  "digits" (1,797, 1x28x28): scikit-learn's
-    8x8 digits, enlarged.  "faces" (100, 1x25x25): the label is the picture's own number, since the
-    set names nobody.  Then "mnist", "fashion_mnist", "cifar10", "cifar100", "lfw" (test split),
-    "cifar10_train", and "olivetti", "cats_dogs": from NAME.npz (images uint8 NHWC, labels int64) in
-    LEAKLIB_DATA, else by torchvision's download where it has one.
-
+    8x8 digits, enlarged.  "faces" (100, 1x25x25), each its own label.  Those of `TORCHVISION` (test
+    split, but for "cifar10_train") and `FOLDER_ONLY`: from NAME.npz (images uint8 NHWC, labels
+    int64) in LEAKLIB_DATA, else by torchvision's download where it has one.
     count: so many, drawn by `seed`; None is all of them in the order of the set.  size: in pixels.
     Raises ValueError for an unknown set or a number out of range, and RuntimeError, with nothing
     left on disk, where a set can be neither found nor downloaded.
@@ -55,12 +53,12 @@ def load(
     images, labels = _read(name, size or 32)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
-    if count is None:
-        return images.clamp(0, 1), labels
-    n = len(images)
-    require(1 <= count <= n, "count", count, f"1 to {n}, the size of {name!r}")
-    rows = torch.randperm(n, generator=random.generator(seed, "data"))[:count]
-    return images[rows].clamp(0, 1), labels[rows]
+    if count is not None:
+        n = len(images)
+        require(1 <= count <= n, "count", count, f"1 to {n}, the size of {name!r}")
+        rows = torch.randperm(n, generator=random.generator(seed, "data"))[:count]
+        images, labels = images[rows], labels[rows]
+    return images.clamp(0, 1), labels
 
 
 def names(name: str = "photos") -> tuple[str, ...]:
@@ -68,10 +66,8 @@ def names(name: str = "photos") -> tuple[str, ...]:
     fashion = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot"
     objects = "aeroplane car bird cat deer dog frog horse ship lorry"
     digits = " ".join("0123456789")
-    known = dict(
-        photos=" ".join(PICTURES), digits=digits, mnist=digits, fashion_mnist=fashion,
-        cifar10=objects, cifar10_train=objects, cats_dogs="cat dog",
-    )  # fmt: skip
+    known = dict(photos=" ".join(PICTURES), digits=digits, mnist=digits, fashion_mnist=fashion)
+    known |= dict(cifar10=objects, cifar10_train=objects, cats_dogs="cat dog")
     one_of("name", name, known)
     return tuple(known[name].split())
 
@@ -79,8 +75,7 @@ def names(name: str = "photos") -> tuple[str, ...]:
 def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
     """Your own picture as a batch of one, its largest centred square: (1, 3, size, size) in [0, 1].
 
-    source: a path, an http(s) address, or the bytes of a file.  Raises ValueError when it cannot be
-    read as an image.
+    source: a path, an http(s) address, or a file's bytes.  Raises ValueError for no such image.
     """
     positive("size", size, "pixels")
     try:
@@ -94,12 +89,12 @@ def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
 def _bytes(source: str | os.PathLike | bytes) -> bytes:
     if isinstance(source, bytes):
         return source
-    if str(source).startswith(("http://", "https://")):
-        with urllib.request.urlopen(str(source), timeout=20) as reply:
-            if len(content := reply.read(DOWNLOAD_LIMIT + 1)) > DOWNLOAD_LIMIT:
-                raise ValueError(f"more than {DOWNLOAD_LIMIT} bytes")
-        return content
-    return Path(source).read_bytes()
+    if not str(source).startswith(("http://", "https://")):
+        return Path(source).read_bytes()
+    with urllib.request.urlopen(str(source), timeout=20) as reply:
+        if len(content := reply.read(DOWNLOAD_LIMIT + 1)) > DOWNLOAD_LIMIT:
+            raise ValueError(f"more than {DOWNLOAD_LIMIT} bytes")
+    return content
 
 
 def _read(name: str, size: int) -> tuple[Tensor, Tensor]:
@@ -124,8 +119,8 @@ def _embedded(name: str, size: int) -> tuple[Tensor, Tensor]:
         return F.interpolate(images, size=(28, 28), mode="bilinear"), labels.long()
     if name == "faces":
         # the second hundred of the set are not faces
-        images = torch.from_numpy(data.lfw_subset()[:100]).float()[:, None]  # (100, 1, 25, 25)
-        return images, torch.arange(100)
+        faces = torch.from_numpy(data.lfw_subset()[:100])[:, None]  # (100, 1, 25, 25)
+        return faces.float(), torch.arange(100)
     six = (data.cat, data.astronaut, data.coffee, data.rocket, data.hubble_deep_field, data.retina)
     files = [read() for read in six] + [load_sample_image(f"{n}.jpg") for n in ("china", "flower")]
     wholes = [resized(centred(pixels), size) for pixels in files]
@@ -137,11 +132,9 @@ def _embedded(name: str, size: int) -> tuple[Tensor, Tensor]:
 def _varied_tiles(pixels: np.ndarray, size: int, count: int) -> list[Tensor]:
     """The `count` tiles with the largest standard deviation, of side a third of the short side."""
     side = min(pixels.shape[:2]) // 3
-    tiles = [
-        resized(pixels[top : top + side, left : left + side], size)
-        for top in range(0, pixels.shape[0] - side + 1, side)
-        for left in range(0, pixels.shape[1] - side + 1, side)
-    ]
+    tops, lefts = (range(0, length - side + 1, side) for length in pixels.shape[:2])
+    corners = [(top, left) for top in tops for left in lefts]
+    tiles = [resized(pixels[top : top + side, left : left + side], size) for top, left in corners]
     return sorted(tiles, key=lambda tile: -float(tile.std()))[:count]
 
 
@@ -186,6 +179,5 @@ def _to_tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]
 def _missing(name: str, cause: str) -> RuntimeError:
     return RuntimeError(
         f"{name!r} is not here: put {name}.npz (images uint8 NHWC, labels int64) into the folder "
-        f"named by LEAKLIB_DATA, or use a set that needs no download: "
-        f"{', '.join(EMBEDDED)} ({cause})"
+        f"LEAKLIB_DATA, or use a set that needs no download: {', '.join(EMBEDDED)} ({cause})"
     )

@@ -25,20 +25,15 @@ STATISTICS = ("running_mean", "running_var")  # of BatchNorm
 class Leak:
     """What crosses the wire in one round, and what the server sent before it.
 
-    weights    {name: tensor} W_t, the weights that the client started from
-    update     {name: tensor} what the client sent: the gradient, or its new weights W_{t+1}
-    kind       "gradient" or "weights": which of the two `update` is
-    buffers    {name: tensor} what else the network holds: running statistics, frozen parameters
-    batch_size number of images B behind the update
-    victims    None for one client; V for a stack, whose tensors all gain a leading axis of V
+    Tensors by name; those of a stack all have a leading axis of V victims.
     """
 
-    weights: Tensors
-    update: Tensors
-    kind: Literal["gradient", "weights"] = "gradient"
-    buffers: Tensors = field(default_factory=dict)
-    batch_size: int = 1
-    victims: int | None = None
+    weights: Tensors  # W_t, the weights that the client started from
+    update: Tensors  # what the client sent: the gradient, or its new weights W_{t+1}
+    kind: Literal["gradient", "weights"] = "gradient"  # which of the two `update` is
+    buffers: Tensors = field(default_factory=dict)  # running statistics, frozen parameters
+    batch_size: int = 1  # number of images B behind the update
+    victims: int | None = None  # V of a stack; None for one client
 
     def save(self, path: str | Path) -> Path:
         """Write the leak as a safetensors file, whole or not at all, and return its path."""
@@ -55,8 +50,7 @@ class Leak:
     def rounding(self) -> Tensors:
         """How far each entry of `direction` may be off, because new weights are kept rounded.
 
-        0 for a gradient; for weights one unit in the last place of the larger of the two, within
-        which a few local steps stay.
+        0 for a gradient; for weights a unit in the last place of the larger, as holds of few steps.
         """
         if self.kind == "gradient":
             return {name: torch.zeros_like(tensor) for name, tensor in self.update.items()}
@@ -71,8 +65,7 @@ def from_state_dicts(
     """The leak of two checkpoints of your own: a network before local training, and after it.
 
     before, after: as `model.state_dict()` gives them.  batch_size: how many images were trained on.
-    buffers: names of tensors that were not trained, besides whole numbers and the running
-    statistics of BatchNorm; they are taken from `before`.
+    buffers: names not trained, besides whole numbers and running statistics; as in `before`.
     Raises ValueError when names or shapes of the two differ, and when nothing has changed.
     """
     before, after = ({n: t.detach().clone() for n, t in d.items()} for d in (before, after))
@@ -81,24 +74,22 @@ def from_state_dicts(
         require(was == now, f"after[{name!r}]", now, f"{was}, as in before")
     unknown = sorted(set(buffers) - set(before))
     require(not unknown, "buffers", unknown, f"names of the network: {list(before)}")
-    weights = {
+    fixed = {
         n: t for n, t in before.items()
-        if n not in buffers and t.is_floating_point() and n.split(".")[-1] not in STATISTICS
+        if n in buffers or not t.is_floating_point() or n.split(".")[-1] in STATISTICS
     }  # fmt: skip
+    weights = {n: t for n, t in before.items() if n not in fixed}
     changed = any(not torch.equal(after[name], tensor) for name, tensor in weights.items())
     require(changed, "after", "the weights of before", "weights that training has changed")
-    update = {name: after[name] for name in weights}
-    fixed = {name: tensor for name, tensor in before.items() if name not in weights}
-    return Leak(weights, update, "weights", fixed, batch_size)
+    return Leak(weights, {n: after[n] for n in weights}, "weights", fixed, batch_size)
 
 
 def load(path: str | Path) -> Leak:
     """The leak that `Leak.save` wrote; nothing in it is run.  Raises ValueError for other files."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["leak"])
-            names = file.keys()
-            return unpacked(header, {name: file.get_tensor(name) for name in names})
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+            return unpacked(json.loads((file.metadata() or {})["leak"]), tensors)
     except (safetensors.SafetensorError, LookupError, ValueError) as error:
         raise bad("path", f"{path} ({error})", "a file that Leak.save wrote") from error
 
@@ -128,10 +119,7 @@ def unpacked(header: dict[str, Any], tensors: Tensors) -> Leak:
 
 
 def stack(leaks: Iterable[Leak]) -> Leak:
-    """V leaks of the same network as one `Leak`, so that an attack runs on all of them at once.
-
-    Every tensor (…) becomes (V, …).  Raises ValueError when the leaks do not fit together.
-    """
+    """V leaks of the same network as one, tensors (V, …).  ValueError where they do not fit."""
     return _piled("leaks", list(leaks), "a single Leak", torch.stack)
 
 
@@ -152,8 +140,8 @@ def some(leaks: Leak, rows: slice | Sequence[int]) -> Leak:
 
 def without(leak: Leak, names: Collection[str]) -> Leak:
     """The leak of a client that keeps the tensors of these names to itself."""
-    sent = lambda tensors: {name: t for name, t in tensors.items() if name not in names}  # noqa: E731
-    return replace(leak, **{part: sent(getattr(leak, part)) for part in PARTS})
+    parts = ((part, getattr(leak, part).items()) for part in PARTS)
+    return replace(leak, **{part: {n: t for n, t in of if n not in names} for part, of in parts})
 
 
 def _piled(argument: str, leaks: list[Leak], wanted: str, pile: Callable[..., Tensor]) -> Leak:
@@ -169,8 +157,6 @@ def _piled(argument: str, leaks: list[Leak], wanted: str, pile: Callable[..., Te
         for part in PARTS:
             fit = shapes(getattr(leak, part)) == shapes(getattr(first, part))
             require(fit, f"{at}.{part}", "other names or shapes", "those of the first")
-    tensors = {
-        part: {n: pile([getattr(leak, part)[n] for leak in leaks]) for n in getattr(first, part)}
-        for part in PARTS
-    }
+    piled = lambda of: {n: pile([tensors[n] for tensors in of]) for n in of[0]}  # noqa: E731
+    tensors = {part: piled([getattr(leak, part) for leak in leaks]) for part in PARTS}
     return replace(first, **tensors, victims=sum(leak.victims or 1 for leak in leaks))

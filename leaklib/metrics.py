@@ -1,8 +1,8 @@
 """How close a reconstruction is to the private image.  Only a score may see both.
 
-Images are (B, C, H, W) or (V, B, C, H, W) and are clamped to [0, 1] first; a score is one number an
-image.  One victim may be scored against plain (B, C, H, W), and V victims of one image each against
-(V, C, H, W).  Other shapes raise ValueError.
+Images (B, C, H, W) or (V, B, C, H, W) are clamped to [0, 1] first; a score is one number an image.
+One victim may be scored against plain (B, C, H, W), and V of one image each against (V, C, H, W).
+Other shapes raise ValueError.
 """
 
 import torch
@@ -37,13 +37,9 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
     images, truth = _pair(images, truth)
     H, W = truth.shape[-2:]
     require(min(H, W) >= 11, "images", f"{H} x {W} pixels", "at least 11 x 11")
-    scores = [
-        structural_similarity(
-            image.numpy(), true.numpy(), channel_axis=0, data_range=1,
-            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        )
-        for image, true in zip(images.cpu().flatten(0, -4), truth.cpu().flatten(0, -4))
-    ]  # fmt: skip
+    how = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)
+    pairs = zip(*(part.cpu().flatten(0, -4).numpy() for part in (images, truth)))
+    scores = [structural_similarity(*pair, channel_axis=0, **how) for pair in pairs]
     return torch.tensor(scores).reshape(truth.shape[:-3])
 
 
@@ -55,8 +51,7 @@ def success_rate(images: Tensor, truth: Tensor, threshold: float = 1e-3) -> floa
 def match(images: Tensor, truth: Tensor) -> Tensor:
     """For each private image, the number of the reconstruction that shows it: (B,) or (V, B).
 
-    A batch has no order in its gradient.  The assignment has the smallest total MSE and uses each
-    reconstruction once.
+    The assignment has the smallest total MSE and uses each reconstruction once.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -76,8 +71,7 @@ def in_order(images: Tensor, truth: Tensor) -> Tensor:
 def levelled(images: Tensor, truth: Tensor) -> Tensor:
     """The images with the contrast and brightness that bring each nearest to the truth.
 
-    a x + c by least squares, a and c for each image, of the shape of the truth and not clamped: a
-    measure, for it sees the truth.  As a < 0 is allowed, the negative of an image scores like it.
+    a x + c by least squares, shaped as the truth and not clamped; a negative (a < 0) scores alike.
     """
     x, t = images.reshape(truth.shape).flatten(-3), truth.flatten(-3)  # (…, C H W)
     apart = x - x.mean(-1, keepdim=True)

@@ -6,16 +6,14 @@ Forwards and backwards, with q the label's probabilities, and the mean over B im
     z_l = W_l a_{l-1} + b_l,   a_l = s(z_l),   p = softmax(z_L),
     d_L = (p - q) / B,   u_l = W_{l+1}' d_{l+1},   d_l = s'(z_l) u_l,   G_l = d_l a_{l-1}'.
 
-What an attack minimises is a distance D of G and what was sent, say sum_l |G_l - h_l|^2.  With
-R = dD/dG / 2 held fixed, here G - h,
-grad_x D = 2 grad_x <G(x), R> = 2 d/de grad_x loss(x; W + e R) at e = 0: both passes once more, each
-line differentiated along R, marked by a dot below:
+An attack minimises a distance D of G and what was sent, say sum_l |G_l - h_l|^2.  With
+R = dD/dG / 2 held fixed, here G - h, grad_x D = 2 grad_x <G(x), R> = 2 d/de grad_x loss(x; W + e R)
+at e = 0: both passes once more, each line differentiated along R, marked by a dot:
 
     z.  = R a + r + W a.,   a. = s' z.,   d._L = (p z. - p <p, z.>) / B,
     u.  = R' d + W' d.,     d. = s' u. + s'' z. u.
 
-So no graph of the network is built, and P problems are P groups of one convolution.  It is tested
-against `client.gradient` by autograd.  Source of the trick: Pearlmutter 1994.
+So no graph is built, and P problems are P groups of one convolution.  Source: Pearlmutter 1994.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,8 +33,7 @@ def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict
     shape (B, ...) of the images.  A chain is an `nn.Sequential`, nested or not, of layers whose
     entries in `LAYERS` know their derivatives, without hooks, that ends in a linear layer.
     """
-    chain = dict(leaves(model))
-    axes, entry, read = len(shape), None, set()
+    chain, axes, entry, read = dict(leaves(model)), len(shape), None, set()
     for name, layer in chain.items():
         entry = LAYERS.get(type(layer))
         axes = entry.axes(layer, axes) if entry else None
@@ -52,11 +49,10 @@ def layers(model: nn.Module, names: Sequence[str], shape: Sequence[int]) -> dict
 def value(
     layers: dict, W: Tensors, x: Tensor, q: Tensor, compare: Callable, others: Sequence[Tensor] = ()
 ) -> Tensor:
-    """D (P,) of P problems: x (P, B, ...), q (P, B, C), and W {name: (P, ...)} of each.
+    """D (P,) of P problems, differentiable once: x (P, B, ...), q (P, B, C), W {name: (P, ...)}.
 
-    compare(G, *others) -> (D, R, by_others) for the gradients G {name: (P, ...)}, with
-    R = dD/dG / 2 and the derivatives of D by the other unknowns: `squared` or `by_autograd`.
-    Differentiable with respect to x, q and others, once: a second time is an error.
+    compare, `squared` or `by_autograd`: (G, *others) -> (D, R, by_others) for the gradients G
+    {name: (P, ...)}, with R = dD/dG / 2 and the derivatives of D by the other unknowns.
     """
     # a reshape is no step: a linear layer reads images of any shape as rows
     entries = ((name, layer, LAYERS[type(layer)]) for name, layer in layers.items())
@@ -83,9 +79,8 @@ def value(
         t = weighted[0].forward_along(None)  # the image does not move along R
         for step in after:
             t = step.forward_along(t)
-        # d._L = (p z. - p <p, z.>) / B
         inner = (p * t).sum(-1, keepdim=True)
-        v = (p * t - p * inner) / B
+        v = (p * t - p * inner) / B  # d._L = (p z. - p <p, z.>) / B
         for step in reversed(steps):
             v = step.backward_along(v)
         # of q the loss -sum q log softmax(z) has the derivative -log p, and along R that of z.
@@ -99,8 +94,7 @@ def squared(h: Tensors) -> Callable:
     def compare(G: Tensors) -> tuple[Tensor, Tensors, tuple]:
         R = {name: G[name].sub_(sent) for name, sent in h.items()}
         # a norm needs no room for the squares
-        norms = (torch.linalg.vector_norm(r.flatten(1), dim=1) for r in R.values())
-        return total(norm.square() for norm in norms), R, ()
+        return total(r.flatten(1).norm(dim=1).square() for r in R.values()), R, ()
 
     return compare
 
@@ -152,8 +146,8 @@ class _Activation:
         return self.s1 * z
 
     def backward_along(self, v: Tensor) -> Tensor:
-        # d. = s' u. + s'' z. u, the second where this layer's input moves
         d = self.s1 * v
+        # d. = s' u. + s'' z. u, the second where this layer's input moves
         return d if self.z is None else torch.addcmul(d, self.s2 * self.z, self.u)
 
 

@@ -1,7 +1,6 @@
 """What a layer of a chain is, told once: `LAYERS` has one entry for each type of layer.
 
-The fast gradients read it, the recursion, `analytic.plan`, and the format in which the course sends
-networks.  A layer of your own is one more entry: `chain.LAYERS[Mine] = chain.Activation(…)`.
+A layer of your own is one more entry: `chain.LAYERS[Mine] = chain.Activation(…)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,13 +45,11 @@ def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]
 
 @dataclass(frozen=True)
 class Layer:
-    """A type of layer; here one that is not undone.
+    """A type of layer; here one that is not undone."""
 
-    cause     why it has no inverse, in words that follow its name; None where it has one
-    settings  attributes that are the arguments to make it again; None where it is not sent
-    """
-
+    # why it has no inverse, in words that follow its name; None where it has one
     cause: str | None = "has no inverse that is known here"
+    # attributes that are the arguments to make it again; None where the course does not send it
     settings: tuple[str, ...] | None = None
 
     def obstacle(self, layer: Any) -> str | None:
@@ -74,15 +71,13 @@ class Reshape(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Activation(Layer):
-    """a = s(z), each number by itself.  Every function is given the layer s, for its settings.
+    """a = s(z), each number by itself.  Every function is given the layer s, for its settings."""
 
-    derivatives  (s, a) -> (s', s'') at z, told by a; None leaves the network to autograd
-    inverse      (s, a) -> z; None where there is none, for which `cause` says why
-    ends         s -> the ends of the open interval of a; None where its settings leave no inverse
-    """
-
+    # (s, a) -> (s', s'') at z, told by a; None leaves the network to autograd
     derivatives: Callable[[Any, Tensor], tuple[Tensor, Tensor]] | None = None
+    # (s, a) -> z; None where there is none, for which `cause` says why
     inverse: Callable[[Any, Tensor], Tensor] | None = None
+    # s -> the ends of the open interval of a; None where its settings leave no inverse
     ends: Callable[[Any], tuple[float, float] | None] = lambda s: (-inf, inf)
 
     def obstacle(self, layer: Any) -> str | None:
@@ -140,8 +135,7 @@ class Convolution(Linear):
 
     def back(self, layer: Any, a: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
         if a.shape[2] != 1:
-            images = _grouped(a)
-            by_term = (_adjoint(layer, _grouped(d), images, W, 0) for d, W in terms)
+            by_term = (_adjoint(layer, _grouped(d), _grouped(a), W, 0) for d, W in terms)
             return _apart(total(by_term), len(a))
         # for a grey image one matrix product for all terms is five times as fast
         d = torch.cat([d for d, _ in terms], 2).flatten(3)  # (P, B, terms O, H' W')
@@ -154,25 +148,24 @@ class Convolution(Linear):
         """At least so many are repeated, and for most W and d just so many.
 
         Of O filters with K weights each and L places, r = min(O, K) filters and s = min(O, L)
-        slopes can be independent.  The outputs give r L equations.  With a stride, weights k and
-        k + stride of a filter meet the same inputs: each such class gives s equations a weight,
-        but no more than the inputs that it meets.  Of both together r s are the same, since
-            sum_L d_o (W_p * x) = sum_k W_p (d_o * x)   for every pair of filters o and p.
+        slopes can be independent.  The outputs give r L equations.  Weights k and k + stride of a
+        filter meet the same inputs: such a class gives s equations a weight, but no more than it
+        meets inputs.  Of both together r s are the same, as for every pair of filters o and p
+            sum_L d_o (W_p * x) = sum_k W_p (d_o * x).
         """
         layer = stage.layer
         outputs, weights = prod(stage.gives), layer.weight.numel()
         if layer.groups != 1:
             return outputs, weights, 0
-        where = windows(stage)
-        L = where.shape[1]
+        where = windows(stage)  # (K, L)
         r, s = (min(layer.out_channels, most) for most in where.shape)
         of = zip(layer.kernel_size, layer.dilation, layer.stride)
         rows, columns = (torch.arange(size) * step % stride for size, step, stride in of)
         phase = (rows[:, None] * layer.stride[1] + columns).flatten()  # (k l,)
-        taps = where[: len(phase)]  # of one channel: the others are alike
-        met = [taps[phase == p] for p in phase.unique()]
+        met = [where[: len(phase)][phase == p] for p in phase.unique()]  # channels are alike
         by_class = sum(min(s * len(t), len(t[t >= 0].unique())) for t in met)
-        return outputs, weights, outputs + weights + r * s - r * L - layer.in_channels * by_class
+        differ = r * where.shape[1] + layer.in_channels * by_class - r * s
+        return outputs, weights, outputs + weights - differ
 
 
 def _grouped(a: Tensor) -> Tensor:
@@ -193,10 +186,8 @@ def _adjoint(layer: Any, d: Tensor, a: Tensor, W: Tensor, which: int) -> Tensor:
 
 
 def windows(stage: Stage) -> Tensor:
-    """Which input every weight of a filter meets at every output: (C k l, H' W'), -1 for padding.
-
-    Found by the layer itself: the inputs are their numbers, and each filter is a single one.
-    """
+    """Which input each weight of a filter meets at each output: (C k l, H' W'), -1 for padding."""
+    # found by the layer itself: the inputs are their numbers, and each filter is a single one
     size = stage.takes[0], *stage.layer.kernel_size  # (C, k, l)
     filters = torch.eye(prod(size), dtype=torch.float64).reshape(-1, *size)
     numbers = torch.arange(1, stage.unknowns + 1, dtype=torch.float64).reshape(1, *stage.takes)
@@ -208,44 +199,34 @@ MANY, TWO = "gives many inputs the same output", "gives two inputs the same outp
 LESS, RANDOM = "keeps less than it reads", "drops entries at random in training mode"
 SPREAD = "divides by a spread that the gradient does not give"
 CONVOLUTION = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias",
-    "padding_mode",
-)  # fmt: skip
+    "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
+)
 _pool, _norm = nn.modules.pooling, nn.modules.batchnorm._NormBase
 
 LAYERS: dict[type[nn.Module], Layer] = {
     nn.Linear: Linear(None, ("in_features", "out_features", "bias")),
-    nn.Conv2d: Convolution(None, CONVOLUTION),
+    nn.Conv2d: Convolution(None, tuple(CONVOLUTION.split())),
     nn.Flatten: Reshape(None, ("start_dim", "end_dim")),
     nn.Unflatten: Reshape(None),
     nn.Identity: Activation(inverse=lambda s, a: a),
     nn.Dropout: Activation(
-        inverse=lambda s, a: a, ends=lambda s: None if s.training else (-inf, inf), cause=RANDOM,
-    ),
-    nn.ReLU: Activation(
-        derivatives=lambda s, a: ((a > 0).to(a), torch.zeros_like(a)), cause=MANY, settings=(),
-    ),
+        RANDOM, inverse=lambda s, a: a, ends=lambda s: None if s.training else (-inf, inf)),
+    nn.ReLU: Activation(MANY, (), derivatives=lambda s, a: ((a > 0).to(a), torch.zeros_like(a))),
     nn.Sigmoid: Activation(
-        derivatives=lambda s, a: (a * (1 - a), a * (1 - a) * (1 - 2 * a)),
-        inverse=lambda s, a: torch.logit(a), ends=lambda s: (0.0, 1.0), settings=(),
-    ),
+        settings=(), derivatives=lambda s, a: (a * (1 - a), a * (1 - a) * (1 - 2 * a)),
+        inverse=lambda s, a: torch.logit(a), ends=lambda s: (0.0, 1.0)),
     nn.Tanh: Activation(
-        derivatives=lambda s, a: (1 - a * a, -2 * a * (1 - a * a)),
-        inverse=lambda s, a: torch.atanh(a), ends=lambda s: (-1.0, 1.0), settings=(),
-    ),
+        settings=(), derivatives=lambda s, a: (1 - a * a, -2 * a * (1 - a * a)),
+        inverse=lambda s, a: torch.atanh(a), ends=lambda s: (-1.0, 1.0)),
     nn.LeakyReLU: Activation(
-        inverse=lambda s, a: a.where(a > 0, a / s.negative_slope),
-        ends=lambda s: (-inf, inf) if s.negative_slope > 0 else None,
-        cause=MANY, settings=("negative_slope",),
-    ),
+        MANY, ("negative_slope",), inverse=lambda s, a: a.where(a > 0, a / s.negative_slope),
+        ends=lambda s: (-inf, inf) if s.negative_slope > 0 else None),
     nn.ELU: Activation(
-        inverse=lambda s, a: a.where(a > 0, torch.log1p(a / s.alpha)),
-        ends=lambda s: (-s.alpha, inf) if s.alpha > 0 else None, cause=MANY,
-    ),
+        MANY, inverse=lambda s, a: a.where(a > 0, torch.log1p(a / s.alpha)),
+        ends=lambda s: (-s.alpha, inf) if s.alpha > 0 else None),
     nn.Softplus: Activation(
-        inverse=lambda s, a: a + (-torch.expm1(-s.beta * a)).log() / s.beta,
-        ends=lambda s: (0.0, inf), settings=("beta", "threshold"),
-    ),
+        settings=("beta", "threshold"), ends=lambda s: (0.0, inf),
+        inverse=lambda s, a: a + (-torch.expm1(-s.beta * a)).log() / s.beta),
     nn.SiLU: Layer(TWO, settings=()),
     nn.GELU: Layer(TWO, settings=("approximate",)),
     **dict.fromkeys((nn.Mish, nn.Hardswish), Layer(TWO)),

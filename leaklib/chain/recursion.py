@@ -7,9 +7,9 @@ Above a layer z = W x + b all is known: its output z, and d = dl/dz.  They give 
 
 Then dl/dx = W' d, and an activation x = s(z) is undone by z = s^-1(x), dl/dz = s'(z) dl/dx.
 
-No number is exact: a gradient of 32 bits is rounded, and where s is flat a rounded x says little of
-z.  So each number carries its standard deviation, to first order, and in the least squares an
-equation is divided by that of its right-hand side.
+A gradient of 32 bits is rounded, and where s is flat a rounded x says little of z: each number
+carries its standard deviation, and in the least squares an equation is divided by that of its
+right-hand side.
 Source: Zhu & Blaschko 2021, published code (R-GAP: two classes, no biases, equations unweighted).
 """
 
@@ -37,22 +37,20 @@ class Estimate(NamedTuple):
     sd: Tensor
 
 
+@torch.no_grad()
 def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
     """The `leaves` of a network, in order, for images of this shape (B, ...)."""
-    x = torch.zeros(tuple(shape)).to(next(model.parameters()))
-    chain = []
-    with torch.no_grad():
-        for name, layer in leaves(model):
-            z = layer(x.clone())  # an activation in place must not move x
-            chain.append(Stage(name, layer, x.shape[1:], z.shape[1:]))
-            x = z
+    x, chain = torch.zeros(tuple(shape)).to(next(model.parameters())), []
+    for name, layer in leaves(model):
+        z = layer(x.clone())  # an activation in place must not move x
+        chain.append(Stage(name, layer, x.shape[1:], z.shape[1:]))
+        x = z
     return chain
 
 
 def obstacle(chain: Sequence[Stage], i: int) -> str | None:
     """Why layer i of the chain cannot be inverted; None where it can, as far as counting says."""
-    stage, layer = chain[i], chain[i].layer
-    entry = LAYERS.get(type(layer))
+    stage, layer, entry = chain[i], chain[i].layer, LAYERS.get(type(chain[i].layer))
     # a type that is not known has the obstacles of those that it derives from
     known = [entry] if entry else [LAYERS[kind] for kind in type(layer).__mro__ if kind in LAYERS]
     if causes := [cause for e in known if (cause := e.obstacle(layer))]:
@@ -71,8 +69,7 @@ def obstacle(chain: Sequence[Stage], i: int) -> str | None:
         return f"reads inputs of shape {tuple(stage.takes)}, not (n,) or (C, H, W)"
     if entry.reads == 3:
         where = windows(stage)
-        unread = stage.unknowns - len(where[where >= 0].unique())
-        if unread:
+        if unread := stage.unknowns - len(where[where >= 0].unique()):
             return f"never reads {unread:,} of its inputs"
     outputs, weights, repeated = stage.equations
     return "has too few equations" if stage.unknowns > outputs + weights - repeated else None
@@ -132,17 +129,16 @@ def _through_convolution(stage, W, b, dW, db, z, d, eps):
     from scipy import sparse  # a third of the time that importing leaklib would take
 
     where, n = windows(stage), stage.unknowns  # (C k l, H' W')
-    places = (where >= 0).nonzero(as_tuple=True)
+    (K, L), places = where.shape, (where >= 0).nonzero(as_tuple=True)
 
     def rows(values: Tensor, along: int) -> sparse.csr_array:
         """Coefficients (O, C k l, H' W') as equations: one of each filter and place `along`."""
-        length = where.shape[along]
-        row = torch.arange(len(values))[:, None] * length + places[along]  # (O, entries)
-        column = where[places].expand(len(values), -1)
-        value, row, column = (t.flatten().numpy() for t in (values[:, *places], row, column))
-        return sparse.csr_array((value, (row, column)), (len(values) * length, n))
+        filters, length = len(values), where.shape[along]
+        row = torch.arange(filters)[:, None] * length + places[along]  # (O, entries)
+        parts = values[:, *places], row, where[places].expand(filters, -1)
+        value, row, column = (t.flatten().numpy() for t in parts)
+        return sparse.csr_array((value, (row, column)), (filters * length, n))
 
-    K, L = where.shape
     seen, W = (where >= 0).double(), W.flatten(1)  # (O, C k l)
     z0 = z.value.reshape(-1, L) - (0 if b is None else b[:, None])  # (O, H' W')
     # one row for each output, W * x = z - b, and one for each weight, d * x = dl/dW
@@ -153,18 +149,16 @@ def _through_convolution(stage, W, b, dW, db, z, d, eps):
     # dl/dW = sum d x is off by sum dd x, and by its own sum; |z - b|^2 = |W * x|^2 sizes x^2
     x_squared = z0.square().sum() / (W.square() @ seen).sum()
     sd_G = (x_squared * _variance(d, L, eps).reshape(-1, L) @ seen.mT).sqrt()  # (O, C k l)
-    A = sparse.vstack([by_output, by_weight])
     right, sd = torch.cat([z0.flatten(), dW.flatten()]), torch.cat([sd_z, sd_G.flatten()])
-    x, condition = _least_squares(A, right, sd)
+    x, condition = _least_squares(sparse.vstack([by_output, by_weight]), right, sd)
     # dl/dx = W' d
     u = _times(by_output.T, d.value)
-    noise = _variance(d, by_output.nnz / n, eps)
-    return x, Estimate(u, _times(by_output.multiply(by_output).T, noise).sqrt()), condition
+    sd_u = _times(by_output.power(2).T, _variance(d, by_output.nnz / n, eps)).sqrt()
+    return x, Estimate(u, sd_u), condition
 
 
 def _of_sum(terms: float, eps: float) -> float:
-    """By how much a sum of so many terms is off, against its size: sqrt(terms) / 4 roundings."""
-    # a quarter was measured on the LeNet's convolutions, on one processor
+    """How far a sum is off, against its size: sqrt(terms) / 4 roundings, measured on a LeNet."""
     return eps * max(1.0, terms**0.5 / 4)
 
 
@@ -174,11 +168,8 @@ def _variance(d: Estimate, terms: float, eps: float) -> Tensor:
 
 
 def _least_squares(A: Any, r: Tensor, sd: Tensor) -> tuple[Estimate, float]:
-    """x (n,) that minimises |(A x - r) / sd|^2, A sparse, with its deviations and A's condition.
-
-    By Cholesky of the normal equations, with each column of A scaled to length 1, and refined with
-    the residual of A itself.  The condition is that of A with its rows and columns so scaled.
-    """
+    """x (n,) that minimises |(A x - r) / sd|^2, A sparse; and A's condition, as scaled here."""
+    # Cholesky of the normal equations, columns of length 1, refined with the residual of A itself
     weight = torch.where(sd > 0, 1 / sd, 0.0)  # no deviation, no equation
     r, A = weight * r, A.multiply(weight[:, None].numpy()).tocsr()
     lengths = torch.from_numpy(A.multiply(A).sum(axis=0)).sqrt()
@@ -196,12 +187,10 @@ def _least_squares(A: Any, r: Tensor, sd: Tensor) -> tuple[Estimate, float]:
     # the deviations are those of L'^-1 v, v ~ N(0, 1); larger, where the equations do not agree
     V = torch.randn(PROBES, len(M), generator=generator(0, "probes")).double().mT
     sd = triangle(L.mT, V, upper=True).square().mean(1).sqrt()
-    excess = (r - _times(A, x)).square().sum() / max(A.shape[0] - len(M), 1)
-    sd *= excess.sqrt().clamp(min=1)
+    sd *= ((r - _times(A, x)).norm() / max(A.shape[0] - len(M), 1) ** 0.5).clamp(min=1)
     if failed:  # what is open could be as large as what was found
         sd = torch.hypot(sd / lengths, (x / lengths).square().mean().sqrt()) * lengths
-    few = V[:, :8]
-    squared = _largest(lambda V: _times(A.T, _times(A, V)), few) * _largest(inverse, few)
+    squared = _largest(lambda V: _times(A.T, _times(A, V)), V[:, :8]) * _largest(inverse, V[:, :8])
     return Estimate(x / lengths, sd / lengths), inf if failed else squared.sqrt().item()
 
 
