@@ -1,14 +1,14 @@
 """What a client does against leakage, by calls such as `gaussian(1e-2)`: the `defense` of a client.
 
-There are three kinds.  Most are functions of the direction, (direction, generator) -> direction;
-they leave their input untouched, and `compose` joins them.  `dp_sgd` and `soteria` take the place
-of the gradient.  `weights_noise` and `weights_sparsify` change the new weights themselves.
-(Networks that defend are in `keylock`.)  The generator is the client's stream for noise; masks are
-drawn from a `random.child` of it.  A number out of its range raises ValueError.
+Most are functions (direction, generator) -> direction that leave their input untouched, and
+`compose` joins them; `dp_sgd` and `soteria` take the place of the gradient; `weights_noise` and
+`weights_sparsify` change the new weights.  (Networks that defend: `keylock`.)  The generator is the
+client's stream "noise"; masks come from its `random.child`.  Numbers out of range: ValueError.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Literal
 
 import torch
@@ -17,17 +17,14 @@ from torch.func import functional_call, jacrev
 
 from . import random
 from ._batching import batched
-from ._errors import at_least_0, bad, one_of, positive, share
+from ._errors import at_least_0, one_of, positive, require, share
 from ._numbers import norm, total
 from .client import InPlaceOfGradient, OnWeights, gradient
 from .leak import Tensors
 
-__all__ = [
-    "OfDirection", "gaussian", "laplace", "clip", "prune", "quantize", "half", "random_mask",
-    "compose", "dp_sgd", "soteria", "weights_noise", "weights_sparsify",
-    "noise_factors", "spacing_of",
-]  # fmt: skip
-
+__all__ = ["OfDirection", "gaussian", "laplace", "clip", "prune", "quantize", "half", "random_mask",
+           "compose", "dp_sgd", "soteria", "weights_noise", "weights_sparsify", "noise_factors",
+           "spacing_of"]  # fmt: skip
 OfDirection = Callable[[Tensors, torch.Generator], Tensors]
 
 
@@ -42,27 +39,22 @@ def gaussian(sigma: float, relative: bool = False) -> OfDirection:
     0.10
     """
     at_least_0("sigma", sigma, "a standard deviation")
-    return _noise("gaussian", sigma, relative)
+    return partial(_noisy, "gaussian", sigma, relative)
 
 
 def laplace(b: float, relative: bool = False) -> OfDirection:
-    """Add independent Laplace noise to every entry: g + b L, of density exp(-|L|) / 2.
-
-    b >= 0, with the standard deviation sqrt(2) b; `relative` as in `gaussian`.
-    Source: Zhu et al. 2019.
+    """Add Laplace noise, `relative` as in `gaussian`: g + b L, b >= 0, L of density exp(-|L|) / 2.
 
     >>> noisy = laplace(0.1)({"w": torch.zeros(10_000)}, random.generator(0, "noise"))
-    >>> print(f"{noisy['w'].std():.2f}")
+    >>> print(f"{noisy['w'].std():.2f}")  # sqrt(2) b
     0.14
     """
     at_least_0("b", b, "a scale")
-    return _noise("laplace", b, relative)
+    return partial(_noisy, "laplace", b, relative)
 
 
 def clip(C: float) -> OfDirection:
-    """Shorten the whole direction to the norm C where it is longer: g min(1, C / ||g||).
-
-    C > 0.  Source: Abadi et al. 2016, Algorithm 1.
+    """Shorten what is longer than C > 0 to that norm: g min(1, C / ||g||) (Abadi et al. 2016).
 
     >>> clip(1.0)({"w": torch.tensor([3.0]), "b": torch.tensor([-4.0])}, torch.Generator())
     {'w': tensor([0.6000]), 'b': tensor([-0.8000])}
@@ -77,54 +69,44 @@ def clip(C: float) -> OfDirection:
 
 
 def prune(p: float, whole: bool = False) -> OfDirection:
-    """Set to zero the share p of each tensor's entries that are smallest in magnitude.
+    """Set to zero floor(p n) of each tensor's n entries, those smallest in magnitude; 0 <= p <= 1.
 
-    0 <= p <= 1; floor(p n) of n entries are dropped.  With `whole` they are the smallest of all
-    tensors together.  Source: Zhu et al. 2019 (gradient compression).
+    whole: the smallest of all tensors together.  Source: Zhu et al. 2019 (gradient compression).
 
     >>> prune(0.5)({"w": torch.tensor([3.0, -4.0, 1.0, -2.0])}, torch.Generator())
     {'w': tensor([ 3., -4.,  0.,  0.])}
     """
     share("p", p)
-    if not whole:
-        return _of_each(lambda g: _without_smallest(g, p))
-    return lambda direction, generator: _shaped(_without_smallest(_flat(direction), p), direction)
+    if whole:
+        return lambda direction, _: _shaped(_without_smallest(_flat(direction), p), direction)
+    return _of_each(lambda g: _without_smallest(g, p))
 
 
 def quantize(bits: int) -> OfDirection:
-    """Round every entry to the nearest of 2^bits - 1 even levels, from -max |g| to max |g|.
-
-    delta round(g / delta), with delta = `spacing_of(bits)` of each tensor; 2 <= bits <= 16.
+    """Round entries, delta round(g / delta) with delta = `spacing_of(bits)`; 2 <= bits <= 16.
 
     >>> quantize(3)({"w": torch.tensor([3.0, -1.2, 0.3])}, torch.Generator())
     {'w': tensor([ 3., -1.,  0.])}
     """
     spacing = spacing_of(bits)
-
-    def rounded(g: Tensor) -> Tensor:
-        delta = spacing(g)
-        return torch.where(delta > 0, delta * (g / delta).round(), g)
-
-    return _of_each(rounded)
+    rounded = lambda g, delta: torch.where(delta > 0, delta * (g / delta).round(), g)  # noqa: E731
+    return _of_each(lambda g: rounded(g, spacing(g)))
 
 
 def spacing_of(bits: int) -> Callable[[Tensor], Tensor]:
-    """delta = max |g| / (2^(bits - 1) - 1), between the levels of `quantize(bits)` for g."""
-    if not (isinstance(bits, int) and 2 <= bits <= 16):
-        raise bad("bits", bits, "a whole number from 2 to 16")
+    """delta = max |g| / (2^(bits - 1) - 1), between the 2^bits - 1 levels of `quantize`."""
+    require(isinstance(bits, int) and 2 <= bits <= 16, "bits", bits, "a whole number from 2 to 16")
     return lambda g: g.abs().max() / (2 ** (bits - 1) - 1)
 
 
 def half(dtype: torch.dtype = torch.float16) -> OfDirection:
-    """Send every entry in half precision: rounded to `dtype`, and back to what it was.
-
-    dtype: torch.float16 or torch.bfloat16.  Source: Zhu et al. 2019.
+    """Round entries to torch.float16 or torch.bfloat16, and back to their type (Zhu et al. 2019).
 
     >>> half(torch.bfloat16)({"w": torch.tensor([1.001])}, torch.Generator())
     {'w': tensor([1.])}
     """
-    if dtype not in (torch.float16, torch.bfloat16):
-        raise bad("dtype", dtype, "torch.float16 or torch.bfloat16")
+    known = (torch.float16, torch.bfloat16)
+    require(dtype in known, "dtype", dtype, "torch.float16 or torch.bfloat16")
     return _of_each(lambda g: g.to(dtype).to(g))
 
 
@@ -139,15 +121,12 @@ def random_mask(p: float, rescale: bool = False) -> OfDirection:
     0.10
     """
     share("p", p)
-    if rescale and p == 1:
-        raise bad("p", p, "a share below 1, because the rest is divided by 1 - p")
+    require(p < 1 or not rescale, "p", p, "a share below 1, because the rest is divided by 1 - p")
 
     def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
-        draws, masked = random.child(generator, "mask"), {}
-        for name, g in direction.items():
-            m = torch.rand(g.shape, generator=draws, device=g.device) >= p
-            masked[name] = m * g / (1 - p) if rescale else m * g
-        return masked
+        draws = random.child(generator, "mask")
+        kept = lambda g: torch.rand(g.shape, generator=draws, device=g.device) >= p  # noqa: E731
+        return {n: kept(g) * g / (1 - p if rescale else 1) for n, g in direction.items()}
 
     return defend
 
@@ -159,15 +138,8 @@ def compose(*defend: OfDirection) -> OfDirection:
     {'w': tensor([ 0., -1.])}
     """
     for i, part in enumerate(defend):
-        if not callable(part):
-            raise bad(f"defend[{i}]", type(part).__name__, "a function of the direction")
-
-    def joined(direction: Tensors, generator: torch.Generator) -> Tensors:
-        for part in defend:
-            direction = part(direction, generator)
-        return direction
-
-    return joined
+        require(callable(part), f"defend[{i}]", type(part).__name__, "a function of the direction")
+    return lambda g, generator: reduce(lambda g, part: part(g, generator), defend, g)
 
 
 def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
@@ -185,16 +157,14 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
     """
     positive("clip", clip, "a norm")
     at_least_0("noise", noise, "a multiple of clip")
-    add_noise = _noise("gaussian", noise * clip)
 
     def clipped_and_noisy(model: nn.Module, generator: torch.Generator) -> Callable[..., Tensors]:
-        plain = gradient(model)
-
         def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-            each = batched(lambda x, y: _flat(plain(W, x[None], y[None], buffers)))(x, y)  # (B, N)
+            one = lambda x, y: _flat(gradient(model)(W, x[None], y[None], buffers))  # noqa: E731
+            each = batched(one)(x, y)  # (B, N)
             scale = (clip / each.norm(dim=1)).clamp(max=1)  # (B,)
-            summed = _shaped(scale @ each, W)
-            return {name: d / len(x) for name, d in add_noise(summed, generator).items()}
+            noisy = _noisy("gaussian", noise * clip, False, _shaped(scale @ each, W), generator)
+            return {name: d / len(x) for name, d in noisy.items()}
 
         return g
 
@@ -206,8 +176,8 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
 
         r (B, M) the inputs of the layer;  score_f = sum_b ||d r_bf / d x_b|| / |r_bf|
 
-    layer: its name.  Of the columns of dV the floor(q M) with the smallest score become zero, those
-    of inputs that are large against their derivative and so pin the image down.  0 <= q <= 1.
+    layer: its name.  Of the columns of dV the floor(q M) of the smallest score become zero: inputs
+    that are large against their derivative pin the image down.  0 <= q <= 1.
     Source: Sun et al. 2021, published code (where r stands for |r|: it always drops a negative r).
 
     >>> model = nn.Sequential(nn.Sigmoid(), nn.Linear(4, 3))
@@ -218,22 +188,16 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
     share("q", q)
 
     def with_columns_dropped(model: nn.Module, _: torch.Generator) -> Callable[..., Tensors]:
-        known = dict(model.named_modules())
-        if not isinstance(known.get(layer), nn.Linear):
-            linear = [name for name, module in known.items() if isinstance(module, nn.Linear)]
-            raise bad("layer", repr(layer), f"a linear layer of the model: {', '.join(linear)}")
-        plain = gradient(model)
+        linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        wanted = f"a linear layer of the model: {', '.join(linear)}"
+        require(layer in linear, "layer", repr(layer), wanted)
 
         def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
             def inputs(image: Tensor) -> tuple[Tensor, Tensor]:
                 seen = []
-                hook = known[layer].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-                try:
+                with linear[layer].register_forward_pre_hook(lambda _, args: seen.append(args[0])):
                     functional_call(model, (W, buffers or {}), (image[None],))
-                finally:
-                    hook.remove()
-                r = seen[0].reshape(-1)  # (M,)
-                return r, r
+                return seen[0].reshape(-1), seen[0].reshape(-1)  # (M,)
 
             def score(image: Tensor) -> Tensor:
                 slopes, r = jacrev(inputs, has_aux=True)(image)  # (M, …), (M,)
@@ -241,7 +205,7 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
 
             scores = total(score(image) for image in x)
             dropped = scores.argsort()[: int(q * len(scores))]
-            update, weight = plain(W, x, y, buffers), f"{layer}.weight"
+            update, weight = gradient(model)(W, x, y, buffers), f"{layer}.weight"
             return {**update, weight: update[weight].index_fill(1, dropped, 0)}
 
         return g
@@ -257,8 +221,7 @@ def weights_noise(
 
     f is that of `noise_factors(W, bound)`, L of the Laplace law (standard deviation sqrt(2)), or
     normal.  b >= 0 and bound > 0.  both: W_t is changed as well, though the server knows it anyway.
-    Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py), which calls it differential
-    privacy: it divides W by f and multiplies by f again, so that nothing is clipped.
+    Source: Zhao, Luo & Ding 2022, dlm_defense.py, which says "privacy" but clips nothing.
 
     >>> noisy = weights_noise(1e-3).change({"w": torch.ones(10_000)}, random.generator(0, "noise"))
     >>> print(f"{(noisy['w'] - 1).std():.1f}")  # sqrt(2) f b, with f = 100 / 0.2
@@ -266,7 +229,7 @@ def weights_noise(
     """
     at_least_0("b", b, "a scale")
     positive("bound", bound, "a norm")
-    one_of("law", law, LAWS)
+    one_of("law", law, ("laplace", "gaussian"))
 
     def change(weights: Tensors, generator: torch.Generator) -> Tensors:
         f = noise_factors(weights, bound)
@@ -276,10 +239,7 @@ def weights_noise(
 
 
 def noise_factors(weights: Tensors, bound: float = 0.2) -> Tensors:
-    """f = max(1, n(W) / bound), how much louder than b `weights_noise` is on each tensor.
-
-    n(W) is the norm of a vector, and of more dimensions the largest norm along the second.
-    """
+    """f = max(1, n(W) / bound), n the norm of a vector, and else the largest norm along axis 1."""
     largest = {n: W.norm() if W.ndim < 2 else W.norm(dim=1).max() for n, W in weights.items()}
     return {name: (size / bound).clamp(min=1) for name, size in largest.items()}
 
@@ -287,8 +247,7 @@ def noise_factors(weights: Tensors, bound: float = 0.2) -> Tensors:
 def weights_sparsify(s: float, *, both: bool = False) -> OnWeights:
     """Drop the smallest weights of each tensor, floor(s n) of n: DLM's paper's second defence.
 
-    0 <= s <= 1.  both: as in `weights_noise`.
-    Source: Zhao, Luo & Ding 2022, published code (dlm_defense.py, which divides s by ten).
+    0 <= s <= 1 (the published code divides it by ten); both and source as in `weights_noise`.
 
     >>> weights_sparsify(0.5).change({"w": torch.tensor([3.0, 4.0])}, torch.Generator())
     {'w': tensor([0., 4.])}
@@ -297,36 +256,26 @@ def weights_sparsify(s: float, *, both: bool = False) -> OnWeights:
     return OnWeights(_of_each(lambda W: _without_smallest(W, s)), both)
 
 
-def _laplace(shape: torch.Size, *, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Draws of density exp(-|L|) / 2: the difference of two exponential ones."""
-    draw = lambda: torch.empty(shape, device=device).exponential_(generator=generator)  # noqa: E731
-    return draw() - draw()
-
-
-LAWS = {"laplace": _laplace, "gaussian": torch.randn}
-
-
 def _draw(law: str, like: Tensor, generator: torch.Generator) -> Tensor:
-    return LAWS[law](like.shape, generator=generator, device=like.device).to(like)
+    """Draws from N(0, 1), or of density exp(-|L|) / 2: the difference of two exponential ones."""
+    if law == "gaussian":
+        return torch.randn(like.shape, generator=generator, device=like.device).to(like)
+    empty = [torch.empty(like.shape, device=like.device) for _ in range(2)]
+    one, other = (part.exponential_(generator=generator) for part in empty)
+    return (one - other).to(like)
 
 
-def _noise(law: str, scale: float, relative: bool = False) -> OfDirection:
-    def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
-        count = sum(g.numel() for g in direction.values())
-        unit = scale * float(norm(direction) / math.sqrt(count)) if relative else scale
-        return {name: g + unit * _draw(law, g, generator) for name, g in direction.items()}
-
-    return defend
+def _noisy(law: str, scale: float, relative: bool, g: Tensors, draws: torch.Generator) -> Tensors:
+    rms = float(norm(g) / math.sqrt(sum(d.numel() for d in g.values()))) if relative else 1
+    return {name: d + scale * rms * _draw(law, d, draws) for name, d in g.items()}
 
 
 def _of_each(change: Callable[[Tensor], Tensor]) -> OfDirection:
-    """The defence that changes each tensor by itself, and draws nothing."""
     return lambda direction, generator: {name: change(g) for name, g in direction.items()}
 
 
 def _flat(direction: Tensors) -> Tensor:
-    """All entries (N,) of a direction."""
-    return torch.cat([g.flatten() for g in direction.values()])
+    return torch.cat([g.flatten() for g in direction.values()])  # (N,)
 
 
 def _shaped(entries: Tensor, like: Tensors) -> Tensors:

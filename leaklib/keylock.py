@@ -1,11 +1,10 @@
 """The key-lock module: a first layer whose gains and shifts come from a key that stays private.
 
-A client trains with its own key and two maps, and sends everything but them: `shared`.  What an
-attacker has of the network is `opened`, whose gains and shifts it must find.
-Source: Ren et al. 2023 (FedKL), published code.
+A client trains with its own key and two maps, and sends all but them: `shared`.  An attacker has
+the network `opened`, without gains and shifts.  Source: Ren et al. 2023 (FedKL), published code.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,26 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from . import random
-from ._errors import bad, one_of
+from ._errors import bad, one_of, require
 from ._words import Word
 from .attacks import idlg
 from .attacks.predict import Gradient
 from .leak import Leak, Tensors, without
 
-__all__ = [
-    "KeyLock", "Opened", "GATES", "MAPS",
-    "gains", "new_key", "private", "shared", "opened", "guessed",
-    "attack", "gains_searched", "key_searched",
-]  # fmt: skip
-
-GATES: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "none": lambda z: z,
-}
+__all__ = ["KeyLock", "Opened", "GATES", "MAPS", "gains", "new_key", "private", "shared", "opened",
+           "guessed", "attack", "gains_searched", "key_searched"]  # fmt: skip
+GATES = {"relu": torch.relu, "sigmoid": torch.sigmoid, "none": lambda z: z}
 MAPS = ("gain.weight", "gain.bias", "shift.weight", "shift.bias")
 OPEN = ("gamma", "beta")
-EPS = 1e-5
 
 
 class KeyLock(nn.Module):
@@ -42,10 +32,8 @@ class KeyLock(nn.Module):
         gamma = s(A k + a),  beta = s(B k + b)
 
     k (L,) the key; A, B (O, L) and a, b (O,) the maps `gain` and `shift`; s a gate of `GATES`.
-    n(z) = (z - mean) / sqrt(variance + 1e-5) over the pixels of each channel of each image, or z
-    itself without `norm`.  In the published code n is BatchNorm in training mode without gain and
-    shift; for one image that is the same, and here no image depends on the others of its batch.
-    Raises ValueError for another gate.
+    n(z) = (z - mean) / sqrt(variance + 1e-5) over the pixels of each channel of each image (that is
+    the published code's BatchNorm of one image), or z without `norm`.  ValueError: another gate.
     """
 
     key: Tensor
@@ -67,10 +55,7 @@ class KeyLock(nn.Module):
 
 
 class Opened(nn.Module):
-    """What anyone knows of a lock: y = gamma n(conv(x)) + beta, gamma and beta mere numbers.
-
-    The two are buffers, 1 and 0 unless a leak says otherwise.
-    """
+    """A lock as anyone knows it: y = gamma n(conv(x)) + beta, with buffers gamma = 1, beta = 0."""
 
     gamma: Tensor
     beta: Tensor
@@ -87,79 +72,64 @@ class Opened(nn.Module):
 
 def gains(maps: Tensors, key: Tensor, gate: str) -> tuple[Tensor, Tensor]:
     """(gamma, beta) = (s(A k + a), s(B k + b)), each (O,), of the `MAPS`, a key (L,) and a gate."""
-    s = GATES[gate]
-    A, a, B, b = (maps[name] for name in MAPS)
+    s, (A, a, B, b) = GATES[gate], (maps[name] for name in MAPS)
     return s(A @ key + a), s(B @ key + b)
 
 
 def new_key(length: int = 1024, seed: int = 0) -> Tensor:
-    """A key (length,) of numbers from U[0, 1), as in the published code."""
-    if not length > 0:
-        raise bad("length", length, "a positive number")
+    """A key (length,) of numbers from U[0, 1); ValueError unless length > 0."""
+    require(length > 0, "length", length, "a positive number")
     return torch.rand(length, generator=random.generator(seed, "keys"))
 
 
 def private(model: nn.Module) -> Tensors:
-    """What a client keeps to itself: the key and the two maps of every lock, by name.
-
-    Raises ValueError for a model without a lock, as `shared` and `opened` do.
-    """
-    names = _private_names(model)
-    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: held[name].detach().clone() for name in names}
+    """What a client keeps, by name: each lock's key and two maps; ValueError without a lock."""
+    names = [f"{lock}.{part}" for lock in _locks(model) for part in (*MAPS, "key")]
+    held = model.state_dict()
+    return {name: held[name].clone() for name in names}
 
 
 def shared(model: nn.Module, leak: Leak, maps: bool = False) -> Leak:
     """What leaves the client: the leak without the key and the maps, and without their update.
 
-    maps: the two maps are sent as well, among the buffers, as the attacker of the published test
-    has them; the key never is.
+    maps: they are sent too, among the buffers, as the attacker of the published test has them.
     """
-    names = _private_names(model)
-    both = {name: leak.weights[name] for name in names if maps and name in leak.weights}
-    sent = without(leak, names)
+    kept = private(model)
+    both = {name: leak.weights[name] for name in kept if maps and name in leak.weights}
+    sent = without(leak, kept)
     return replace(sent, buffers={**sent.buffers, **both})
 
 
 def opened(model: nn.Module) -> nn.Module:
-    """The network as the attacker has it: every lock `Opened`, nothing private in it.
-
-    A copy, whose parameters have the names of those that are `shared`.
-    """
-    _private_names(model)
+    """The attacker's network: a copy with every lock `Opened`, its parameters named as `shared`."""
     network = deepcopy(model)
-    for name, layer in model.named_modules():
-        if isinstance(layer, KeyLock):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, Opened(deepcopy(layer.conv), layer.norm))
+    for name, lock in _locks(network).items():
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, Opened(lock.conv, lock.norm))
     return network
 
 
 def guessed(leak: Leak, gamma: Tensor, beta: Tensor, lock: str = "lock") -> Leak:
     """The leak of `shared`, for `opened`, with gains and shifts of somebody's choice.
 
-    gamma, beta (O,), or (V, O) for a stack.  With the true ones it is the positive control.
-    lock: the name of the layer.  Raises ValueError for another number of channels.
+    gamma, beta (O,), or (V, O) for a stack (ValueError: another number); with the true ones it is
+    the positive control.  lock: the name of the layer.
     """
     lead = () if leak.victims is None else (leak.victims,)
     wanted = (*lead, leak.weights[f"{lock}.conv.weight"].shape[len(lead)])
     try:
-        both = {"gamma": gamma.expand(wanted), "beta": beta.expand(wanted)}
+        both = {f"{lock}.gamma": gamma.expand(wanted), f"{lock}.beta": beta.expand(wanted)}
     except RuntimeError:
         raise bad("gamma, beta", (tuple(gamma.shape), tuple(beta.shape)), f"{wanted}") from None
-    return replace(leak, buffers={**leak.buffers, **{f"{lock}.{n}": t for n, t in both.items()}})
+    return replace(leak, buffers={**leak.buffers, **both})
 
 
 def _held(name: str, by: str, leaks: Leak) -> Tensor:
-    """A buffer (V, …) of the leaks."""
-    if name not in leaks.buffers:
-        raise bad("leak.buffers", f"no {name!r}", f"what keylock.{by} puts there")
-    return leaks.buffers[name]
+    require(name in leaks.buffers, "leak.buffers", f"no {name!r}", f"what keylock.{by} puts there")
+    return leaks.buffers[name]  # (V, …)
 
 
-def _behind(
-    lock: str, g: Gradient, leak: Leak, x: Tensor, q: Tensor, opens: Sequence[Tensor]
-) -> Tensors:
+def _behind(lock: str, g: Gradient, leak: Leak, x: Tensor, q: Tensor, *opens: Tensor) -> Tensors:
     """g(W, x', y) with these (gamma, beta) in the lock."""
     maps = [f"{lock}.{part}" for part in MAPS]
     known = {name: b for name, b in leak.buffers.items() if name not in maps}
@@ -181,7 +151,7 @@ class gains_searched(Word):
         return {part: partial(_held, f"{self.lock}.{part}", "guessed") for part in OPEN}
 
     def act(self, g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
-        return _behind(self.lock, g, leak, x, q, [c[part] for part in OPEN])
+        return _behind(self.lock, g, leak, x, q, *(c[part] for part in OPEN))
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,44 +175,39 @@ class key_searched(Word):
 
     def act(self, g: Gradient, leak: Leak, x: Tensor, q: Tensor, c: Tensors) -> Tensors:
         maps = {part: leak.buffers[f"{self.lock}.{part}"] for part in MAPS}
-        return _behind(self.lock, g, leak, x, q, gains(maps, c["key"], self.gate))
+        return _behind(self.lock, g, leak, x, q, *gains(maps, c["key"], self.gate))
 
 
 attack = replace(
-    idlg,
-    name="Key-lock",
-    predict=gains_searched(),
+    idlg, name="Key-lock", predict=gains_searched(),
     about="""The image from behind a lock: its gains and shifts are unknowns beside the image.
 
     y = labels.idlg(leak);  min over x', gamma, beta of ||g(W, x', y; gamma, beta) - h||^2.
 
-    model: what `keylock.opened` gives.  leak: what `keylock.shared` gives, with the first guess of
-    gamma and beta by `keylock.guessed`; with the true ones `attacks.idlg` is the positive control.
-    `predict=keylock.key_searched(gate)` is the attacker of the published test.
-    Source: Ren et al. 2023 (FedKL), published code, for the attack on the key.
+    model: of `keylock.opened`.  leak: of `keylock.shared`, with the first guess of gamma and beta
+    by `keylock.guessed`; with the true ones `attacks.idlg` is the positive control.
+    `predict=keylock.key_searched(gate)` is the attacker of the published test (Ren et al. 2023).
 
     >>> from leaklib.client import share_gradient
-    >>> layers = KeyLock(nn.Conv2d(1, 6, 3), new_key(8)), nn.Flatten(), nn.Linear(24, 3)
-    >>> net = nn.Sequential(*layers)
+    >>> net = nn.Sequential(KeyLock(nn.Conv2d(1, 6, 3), new_key(8)), nn.Flatten(), nn.Linear(24, 3))
     >>> leak = shared(net, share_gradient(net, torch.rand(1, 1, 4, 4), torch.tensor([2])))
     >>> guess = guessed(leak, torch.ones(6), torch.zeros(6), lock="0")
     >>> attack(opened(net), guess, (1, 1, 4, 4), predict=gains_searched("0"), steps=20).labels
     tensor([[2]])
     """,
-)
+)  # fmt: skip
 
 
-def _private_names(model: nn.Module) -> list[str]:
-    locks = [name for name, module in model.named_modules() if isinstance(module, KeyLock)]
-    if not locks:
-        raise bad("model", "a network without a KeyLock", "one with a lock")
-    return [f"{lock}.{part}" for lock in locks for part in (*MAPS, "key")]
+def _locks(model: nn.Module) -> dict[str, KeyLock]:
+    locks = {name: layer for name, layer in model.named_modules() if isinstance(layer, KeyLock)}
+    require(locks, "model", "a network without a KeyLock", "one with a lock")
+    return locks
 
 
 def _scaled(z: Tensor, norm: bool, gamma: Tensor, beta: Tensor) -> Tensor:
     """gamma n(z) + beta, (O,) by (N, O, H, W)."""
     if norm:
-        # (z - mean) / sqrt(variance + eps), over the pixels
+        # (z - mean) / sqrt(variance + 1e-5), over the pixels
         z = z - z.mean((-2, -1), keepdim=True)
-        z = z / (z.square().mean((-2, -1), keepdim=True) + EPS).sqrt()
+        z = z / (z.square().mean((-2, -1), keepdim=True) + 1e-5).sqrt()
     return gamma[:, None, None] * z + beta[:, None, None]
