@@ -84,9 +84,9 @@ def entries(module, name):
 
 
 def members(kind, name):
-    """The fields that a string describes, the properties and methods that have a docstring."""
+    """The fields that are described, the properties and methods that have a docstring."""
     whole = tree(kind)
-    for part, (node, text) in described(whole).items():
+    for part, (node, text) in {**commented(kind, whole), **described(whole)}.items():
         options = (f":type: {ast.unparse(node.annotation)}", *value(node), ":no-contents-entry:")
         yield Entry("attribute", f"{name}.{part}", text, options=options)
     for node in whole.body:
@@ -117,6 +117,17 @@ def described(parent):
         for node, after in pairwise(parent.body)
         for name in targets(node)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+
+
+def commented(kind, whole):
+    """{name: (statement, comment)} of the fields of a class whose line ends with a comment."""
+    lines = inspect.getsource(kind).splitlines()
+    return {
+        name: (node, lines[node.end_lineno - 1].partition("  # ")[2])
+        for node in whole.body
+        for name in targets(node)
+        if isinstance(node, ast.AnnAssign) and "  # " in lines[node.end_lineno - 1]
     }
 
 

@@ -41,8 +41,7 @@ class Attack:
       from half, with lbfgs in 2,000 evaluations
     """
 
-    name: str
-    """What the attack is called."""
+    name: str  # what the attack is called
     labels: Labels = "joint"
     """"joint" searches the labels with the image; class numbers (B,) or (V, B); or a rule `(leak,
     model=None, loss=None) -> labels` such as `labels.idlg`.  A victim whose label is -1, not known,
@@ -71,10 +70,8 @@ class Attack:
     broadcast to (V, R, B, C, H, W)."""
     solver: Callable[..., solvers.Solution] = solvers.lbfgs
     """What minimises over z = (x', the labels' logits, the unknowns), as those of `solvers`."""
-    steps: int = 2000
-    """How many evaluations a problem may take."""
-    restarts: int = 1
-    """How many starts each victim gets."""
+    steps: int = 2000  # how many evaluations a problem may take
+    restarts: int = 1  # how many starts each victim gets
     reads: tuple[Literal["gradient", "weights"], ...] = ("gradient", "weights")
     """Which kinds of leak the attack is made for."""
     about: str = field(default="", compare=False)

@@ -40,25 +40,17 @@ STARTS: dict[str, Callable[..., Tensor]] = {
 class Reconstruction(NamedTuple):
     """What an attack returns for V victims with B images each.
 
-    images      (V, B, C, H, W) the best iterate by objective; pixels are not clamped
-    labels      (V, B) class numbers, -1 where the rule could not tell
-    objective   (V,) the objective of those images
-    converged   (V,) see `CONVERGED` (grey counts where labels are given); with a `defend` that
-                discards much, a wrong image can match what is left
-    trace       (V, T) the objective at each evaluation of the restart kept, NaN once it has ended
-    evaluations (V,) evaluations spent, all restarts together
-    snapshots   {evaluations: (V, B, C, H, W)} where the kept restart stood after 1, 2, 5, 10, …
-    unknowns    {name: (V,)} what else was searched, or (V, n): "k" of `attacks.dlm`, …; and
-                unknown_snapshots {name: {evaluations: (V,)}}
+    unknowns {name: (V,) or (V, n)} is what else was searched for, such as "k" of `attacks.dlm`, and
+    unknown_snapshots {name: {evaluations: the same}} where it stood.
     """
 
-    images: Tensor
-    labels: Tensor
-    objective: Tensor
-    converged: Tensor
-    trace: Tensor
-    evaluations: Tensor
-    snapshots: dict[int, Tensor]
+    images: Tensor  # (V, B, C, H, W) the best iterate by objective; pixels are not clamped
+    labels: Tensor  # (V, B) class numbers, -1 where the rule could not tell
+    objective: Tensor  # (V,) the objective of those images
+    converged: Tensor  # (V,) see `CONVERGED`; a wrong image can match what a `defend` leaves
+    trace: Tensor  # (V, T) at each evaluation of the restart kept, NaN once it has ended
+    evaluations: Tensor  # (V,) evaluations spent, all restarts together
+    snapshots: dict[int, Tensor]  # the kept restart after 1, 2, 5, 10, …: (V, B, C, H, W)
     unknowns: Mapping[str, Tensor] = MappingProxyType({})
     unknown_snapshots: Mapping[str, dict[int, Tensor]] = MappingProxyType({})
 

@@ -14,20 +14,13 @@ Objective = Callable[[Points, Tensor], Tensor]
 
 
 class Solution(NamedTuple):
-    """What a solver returns for P problems.
+    """What a solver returns for P problems."""
 
-    z           (P, ...) the best iterate of each problem, always finite, in the form of the start
-    value       (P,) the objective there
-    trace       (P, T) the objective at each evaluation, NaN once a problem has left
-    evaluations (P,) how often each problem's objective was evaluated
-    snapshots   {number of evaluations: (P, ...) where every problem stood then}, at 1, 2, 5, 10, …
-    """
-
-    z: Points
-    value: Tensor
-    trace: Tensor
-    evaluations: Tensor
-    snapshots: dict[int, Points]
+    z: Points  # (P, ...) the best iterate of each, always finite, in the form of the start
+    value: Tensor  # (P,) the objective there
+    trace: Tensor  # (P, T) the objective at each evaluation, NaN once a problem has left
+    evaluations: Tensor  # (P,) how often each problem's objective was evaluated
+    snapshots: dict[int, Points]  # where they stood after 1, 2, 5, 10, … evaluations, (P, ...)
 
 
 class Run:
@@ -49,10 +42,8 @@ class Run:
         self.evaluations = torch.zeros_like(self.active)
         self.trace, self.snapshots, self.count = [], {}, 0
         self.sizes = [part[0].numel() for part in parts]
-        is_picture = [
-            part.new_full((size,), part.ndim == 5) for part, size in zip(parts, self.sizes)
-        ]
-        self.pictures = torch.cat(is_picture).bool()  # (n,), of parts (P, B, C, H, W)
+        is_pixel = [part.new_full(part[0].shape, part.ndim == 5).flatten() for part in parts]
+        self.pictures = torch.cat(is_pixel).bool()  # (n,), of parts (P, B, C, H, W)
         self.bar = tqdm(total=steps, disable=not progress, desc=f"{P} problems")
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,10 +58,8 @@ class Run:
         return values <= self.tolerance[self.active]
 
     def leave(self, done: Tensor) -> Tensor:
-        """Take the problems marked `done` (A,) out of the batch; returns the rows that stay.
-
-        The last ones move into the gaps, so that few rows of the history have to be moved.
-        """
+        """Take those marked `done` (A,) out of the batch; returns the rows that stay, the last ones
+        in the gaps, so that few rows of the history have to be moved."""
         count = int((~done).sum())
         rows = torch.arange(count, device=done.device)
         rows[done[:count]] = count + (~done[count:]).nonzero()[:, 0]
