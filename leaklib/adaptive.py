@@ -1,8 +1,7 @@
 """What an attacker does who knows the defence, though not its random numbers.
 
-Most of it is one word of an attack, `defend(gradient, leak) -> gradient`, applied to the attacker's
-own gradient of one problem before it is compared.  (A defence that draws nothing, such as
-`defenses.clip(1.0)`, can be that word itself.)
+Most of it is one word of an attack, `defend(gradient, leak) -> gradient`, of the attacker's own
+gradient before it is compared.  (`defenses.clip(1.0)`, which draws nothing, can be that word.)
 """
 
 from collections.abc import Callable
@@ -13,47 +12,37 @@ from torch import Tensor, nn
 
 from . import distances
 from ._batching import batched, first
-from ._errors import bad
+from ._errors import require
 from ._numbers import inverse, norm, total
 from ._words import Word
 from .client import check_leak, gradient
 from .defenses import noise_factors, spacing_of
 from .leak import Leak, Tensors, stack
 
-__all__ = [
-    "entries_sent", "scale_free", "within_cells", "left_out", "noisy_weights", "without_zeros",
-    "likeliest",
-]  # fmt: skip
-
+__all__ = ["entries_sent", "scale_free", "within_cells", "left_out", "noisy_weights",
+           "without_zeros", "likeliest"]  # fmt: skip
 Defend = Callable[[Tensors, Leak], Tensors]
 
 
 def entries_sent(gradient: Tensors, leak: Leak) -> Tensors:
-    """Compare only the entries that were sent: the others, exact zeros of the leak, become zero.
+    """Compare only what was sent, g_i [h_i != 0]: against `random_mask`, `prune` and `soteria`.
 
-    g_i [h_i != 0].  Against `random_mask`, `prune` and `soteria`: what they hide can be seen.
     Source: Balunovic et al. 2022, published code.
     """
     return {n: torch.where(leak.direction[n] != 0, g, 0.0) for n, g in gradient.items()}
 
 
 def scale_free(gradient: Tensors, leak: Leak) -> Tensors:
-    """Compare directions: the guess's gradient gets the length of what was sent, g ||h|| / ||g||.
-
-    Against `clip`, which leaves the direction as it is.  A zero stays zero.
-    """
-    # ||h|| / ||g||
+    """Compare directions, g ||h|| / ||g||: against `clip`, which keeps them.  A zero stays zero."""
     scale = norm(leak.direction) * inverse(norm(gradient))
     return {name: scale * g for name, g in gradient.items()}
 
 
 @dataclass(frozen=True, repr=False)
 class within_cells(Word):
-    """Compare only as finely as `quantize(bits)` told: nothing within half a level counts.
+    """Compare only as finely as `quantize(bits)` told: g's distance from the cell around h.
 
-        g + min(max(h - g, -delta/2), delta/2),  delta of `defenses.spacing_of(bits)`
-
-    whose squared distance from h is that of g from the cell of numbers that are rounded to h.
+    g + min(max(h - g, -delta/2), delta/2),  delta of `defenses.spacing_of(bits)`.
     """
 
     bits: int
@@ -62,19 +51,14 @@ class within_cells(Word):
         spacing_of(self.bits)
 
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
-        def within(g: Tensor, h: Tensor) -> Tensor:
-            half = spacing_of(self.bits)(h) / 2
-            return g + torch.minimum(torch.maximum(h - g, -half), half)
-
-        return {name: within(gradient[name], h) for name, h in leak.direction.items()}
+        half = {name: spacing_of(self.bits)(h) / 2 for name, h in leak.direction.items()}
+        apart = {name: h - gradient[name] for name, h in leak.direction.items()}
+        return {n: gradient[n] + apart[n].maximum(-half[n]).minimum(half[n]) for n in half}
 
 
 @dataclass(frozen=True, repr=False, init=False)
 class left_out(Word):
-    """Leave the tensors of these names out of the comparison, such as the weight of `soteria`.
-
-    Source: Balunovic et al. 2022, published code.
-    """
+    """Leave tensors out of the comparison, such as `soteria`'s weight (Balunovic et al. 2022)."""
 
     names: tuple[str, ...]
 
@@ -94,15 +78,14 @@ class noisy_weights(Word):
 
         h_l + (s g_l - h_l) / f_l,  s = sum_l <g_l, h_l> / f_l^2 / sum_l ||g_l||^2 / f_l^2
 
-    f_l of `defenses.noise_factors(W_t, bound)`.  So the squared distance from h is that of s g,
-    each tensor in units of its noise, and no learning rate has to be known.
+    f_l of `defenses.noise_factors(W_t, bound)`: the distance of s g, each tensor in units of its
+    noise, and no learning rate has to be known.
     """
 
     bound: float = 0.2
 
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
-        f = noise_factors(leak.weights, self.bound)
-        h = leak.direction
+        f, h = noise_factors(leak.weights, self.bound), leak.direction
         inner = total((g * h[n]).sum() / f[n] ** 2 for n, g in gradient.items())
         squared = total(g.square().sum() / f[n] ** 2 for n, g in gradient.items())
         # s = <g, h> / <g, g>
@@ -111,12 +94,11 @@ class noisy_weights(Word):
 
 
 def without_zeros(leak: Leak) -> Leak:
-    """The leak of weights in which those that came as zero count as not sent: h_i = 0 there.
+    """The leak of weights whose zeros count as not sent, h_i = 0; ValueError for a gradient.
 
-    Against `weights_sparsify`, together with `entries_sent`.  Raises ValueError for a gradient.
+    Against `weights_sparsify`, together with `entries_sent`.
     """
-    if leak.kind != "weights":
-        raise bad("leak", "a gradient", "weights")
+    require(leak.kind == "weights", "leak", "a gradient", "weights")
     W = leak.weights
     return replace(leak, update={n: torch.where(w != 0, w, W[n]) for n, w in leak.update.items()})
 
@@ -124,28 +106,23 @@ def without_zeros(leak: Leak) -> Leak:
 def likeliest(
     model: nn.Module, leak: Leak, images: Tensor, labels: Tensor, defend: Defend | None = None
 ) -> Tensor:
-    """Which of N known images is behind the leak: the one whose gradient is nearest, (V,) int64.
+    """Which of N images is behind the leak (V,), int64: argmin_j ||defend(g(W, x_j, y_j)) - h||^2.
 
-        argmin_j ||defend(g(W, x_j, y_j)) - h||^2
-
-    images (N, C, H, W), labels (N,) of one image each.  Under normal noise, and with each image as
-    probable as any other, no attack is right more often (Neyman & Pearson).
-    defend: what the client did, as an attack takes it; for `dp_sgd(C, …)` it is `defenses.clip(C)`.
+    images (N, C, H, W), labels (N,).  Under normal noise, and with each image as probable as any
+    other, no attack is right more often (Neyman & Pearson).  defend: what the client did, as an
+    attack takes it; for `dp_sgd(C, …)` it is `defenses.clip(C)`.
     Raises ValueError when the leak does not fit the model, and for a batch of more than one image.
     """
     check_leak(model, leak)
-    if leak.batch_size != 1:
-        raise bad("leak", f"a batch of {leak.batch_size}", "one image")
-    g = gradient(model)
+    require(leak.batch_size == 1, "leak", f"a batch of {leak.batch_size}", "one image")
     leaks = leak if leak.victims is not None else stack([leak])
 
     def distance(W: Tensors, update: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
         seen = replace(leak, weights=W, update=update, buffers=buffers, victims=None)
-        guess = g(W, x[None], y[None], buffers)
+        guess = gradient(model)(W, x[None], y[None], buffers)
         return distances.l2(guess if defend is None else defend(guess, seen), seen.direction)
 
-    of_victims = batched(distance)
-    V = len(first(leaks.weights))
+    of_victims, V = batched(distance), len(first(leaks.weights))
     apart = [
         of_victims(leaks.weights, leaks.update, leaks.buffers, *(t.expand(V, *t.shape) for t in xy))
         for xy in zip(images, labels)  # one image at a time, so that V gradients are held, not V N

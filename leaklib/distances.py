@@ -8,12 +8,11 @@ import torch  # noqa: F401 (the examples)
 from torch import Tensor
 
 from ._errors import positive
-from ._numbers import inverse, norm, root, total
+from ._numbers import inverse, norm, total
 from ._words import Word
 from .leak import Tensors
 
 __all__ = ["l2", "cosine", "mean_norm", "each_norm", "projected", "likelihood"]
-
 Distance = Callable[[Tensors, Tensors], Tensor]
 F = TypeVar("F", bound=Distance)
 
@@ -25,12 +24,9 @@ def _with(formula: str) -> Callable[[F], F]:
 
 @_with(r"\sum_l \left\| g_l - h_l \right\|^2")
 def l2(g: Tensors, h: Tensors) -> Tensor:
-    """Squared Euclidean distance, summed over all parameters: sum_l ||g_l - h_l||_F^2.
+    """Squared Euclidean distance, sum_l ||g_l - h_l||_F^2 (Zhu et al. 2019, Algorithm 1).
 
-    Source: Zhu et al. 2019, Algorithm 1; published code.
-
-    >>> one, two = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
-    >>> l2(one, two)
+    >>> l2({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(5.)
     """
     return total((g[name] - h[name]).square().sum() for name in h)
@@ -38,17 +34,14 @@ def l2(g: Tensors, h: Tensors) -> Tensor:
 
 @_with(r"1 - \frac{\langle g, h \rangle}{\| g \| \, \| h \|}")
 def cosine(g: Tensors, h: Tensors) -> Tensor:
-    """One minus the cosine of the angle between the two, all parameters concatenated; in [0, 2].
+    """One minus the cosine of the angle between the two, 1 - <g, h> / (||g|| ||h||), in [0, 2].
 
-    1 - <g, h> / (||g|| ||h||).  Blind to the scale of either; 1 where one of them is zero.
-    Source: Geiping et al. 2020, eq. 4.  Written as half the squared distance of two unit vectors:
-    in float32 the difference from 1 is lost below 1e-7, where images still have far to go.
+    Blind to the scale of either; 1 where one of them is zero.  Source: Geiping et al. 2020, eq. 4.
 
-    >>> one, two = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
-    >>> cosine(one, two)
+    >>> cosine({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(1.)
     """
-    # 1 - <u, v> = |u - v|^2 / 2,  u = g / |g|,  v = h / |h|
+    # 1 - <u, v> = |u - v|^2 / 2,  u = g / |g|,  v = h / |h|: in float32 the left one ends at 1e-7
     scale_g, scale_h = (inverse(norm({name: d[name] for name in h})) for d in (g, h))
     apart = total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
     # a zero has no direction: its "unit vector" is zero, and the half that it lacks is added
@@ -57,18 +50,17 @@ def cosine(g: Tensors, h: Tensors) -> Tensor:
 
 @_with(r"\sum_l \left\| \frac{g_l}{n(g)} - \frac{h_l}{n(h)} \right\|^2")
 def mean_norm(g: Tensors, h: Tensors) -> Tensor:
-    """The distance of DLM+: each divided by the mean norm of its tensors, so that scales cancel.
+    """The distance of DLM+, in which scales cancel: sum_l ||g_l / n(g) - h_l / n(h)||_F^2.
 
-    sum_l || g_l / n(g) - h_l / n(h) ||_F^2,  n(g) = (1/L) sum_l ||g_l||_F over the L tensors, each
-    weight and each bias counting as one.  A zero stays zero.
+    n(g) = (1/L) sum_l ||g_l||_F over the L tensors, each weight and each bias.  A zero stays zero.
     Source: Zhao, Luo & Ding 2022, published code (DLM_plus.py).
 
-    >>> one = {"w": torch.tensor([1.0, 0.0])}
-    >>> mean_norm(one, {"w": 7 * one["w"]})
+    >>> mean_norm({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([7.0, 0.0])})
     tensor(0.)
     """
     # 1 / n(g),  1 / n(h)
-    scale_g, scale_h = (inverse(total(_norms(d, h)) / len(h)) for d in (g, h))
+    n_g, n_h = (total(norm({name: d[name]}) for name in h) / len(h) for d in (g, h))
+    scale_g, scale_h = inverse(n_g), inverse(n_h)
     return total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
 
 
@@ -78,44 +70,35 @@ def each_norm(g: Tensors, h: Tensors) -> Tensor:
 
     A bias of ten numbers counts as much as thousands of weights.  A zero stays zero.
 
-    >>> one, two = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
-    >>> each_norm(one, two)
+    >>> each_norm({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(2.)
     """
-    pairs = zip(h, _norms(g, h), _norms(h, h))
-    unit = ((inverse(n_g) * g[name] - inverse(n_h) * h[name]) for name, n_g, n_h in pairs)
-    return total(apart.square().sum() for apart in unit)
+    return l2(*({name: inverse(norm({name: d[name]})) * d[name] for name in h} for d in (g, h)))
 
 
 @_with(r"\min_k \left\| g - k h \right\|^2")
 def projected(g: Tensors, h: Tensors) -> Tensor:
     """Squared distance of g from the line through h: min_k ||g - k h||^2 = ||g||^2 (1 - cos^2).
 
-    k = <g, h> / ||h||^2, and 0 for h = 0.  Zero where g is parallel to h, and where g is zero.
-    Source: Golub & Pereyra 1973 (variable projection).
+    k = 0 for h = 0.  Zero where g is zero or parallel to h.  Source: Golub & Pereyra 1973.
 
-    >>> one, two = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
-    >>> projected(one, two)
+    >>> projected({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(1.)
     """
-    # k = <g, h> / ||h||^2
     squared = total(h[name].square().sum() for name in h)
+    # k = <g, h> / ||h||^2
     k = total((g[name] * h[name]).sum() for name in h) * inverse(squared)
     return total((g[name] - k * h[name]).square().sum() for name in h)
 
 
 @dataclass(frozen=True, repr=False)
 class likelihood(Word):
-    """Minus the logarithm of how likely normal noise makes what was sent, up to a constant.
+    """Minus the log likelihood of what was sent under normal noise, up to a constant.
 
-        sum_l ||g_l - h_l||_F^2 / (2 sigma^2)
+    sum_l ||g_l - h_l||_F^2 / (2 sigma^2), sigma > 0 (or ValueError) the noise's standard deviation.
+    With `priors.smooth` it finds the most probable image.  Source: Balunovic et al. 2022.
 
-    sigma: the standard deviation of the noise on each entry.  With `priors.smooth` beside it the
-    attack finds the most probable image.  Raises ValueError unless sigma is positive.
-    Source: Balunovic et al. 2022.
-
-    >>> one, two = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
-    >>> likelihood(sigma=0.5)(one, two)
+    >>> likelihood(sigma=0.5)({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(10.)
     """
 
@@ -126,10 +109,4 @@ class likelihood(Word):
         positive("sigma", self.sigma, "a standard deviation")
 
     def act(self, g: Tensors, h: Tensors) -> Tensor:
-        # sum_l ||g_l - h_l||^2 / (2 sigma^2)
         return l2(g, h) / (2 * self.sigma**2)
-
-
-def _norms(g: Tensors, names: Tensors) -> list[Tensor]:
-    """||g_l||_F of each tensor."""
-    return [root(g[name].square().sum()) for name in names]

@@ -1,6 +1,7 @@
 """The server's loop over clients: FedSGD and FedAvg.  All that crosses the wire is a `Leak`."""
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,8 @@ from ._numbers import total
 from .client import Defense, InPlaceOfGradient, OnWeights, share_gradient, share_weights
 from .leak import Leak, Tensors, without
 
-__all__ = [
-    "Client", "split", "drawn", "fedsgd_round", "fedavg_round", "train", "accuracy", "assign",
-    "mask_pairwise", "unmask_sum",
-]  # fmt: skip
+__all__ = ["Client", "split", "drawn", "fedsgd_round", "fedavg_round", "train", "accuracy",
+           "assign", "mask_pairwise", "unmask_sum"]  # fmt: skip
 
 
 class Client(NamedTuple):
@@ -31,21 +30,19 @@ def split(
 ) -> list[Client]:
     """Deal a data set out to clients: each image to exactly one, each client at least one image.
 
-    alpha: None deals evenly at random; a positive number draws each class's shares from
-    Dirichlet(alpha): the smaller, the fewer classes a client sees (Hsu, Qi & Brown 2019).
-    Raises ValueError for another alpha, and for more clients than images.
+    alpha: None deals evenly at random; a positive number (or ValueError, as for more clients than
+    images) draws each class's shares from Dirichlet(alpha): the smaller, the fewer classes a client
+    sees (Hsu, Qi & Brown 2019).
     """
     n = len(images)
     require(1 <= clients <= n, "clients", clients, f"1 to {n}, the number of images")
-    if alpha is not None:
-        positive("alpha", alpha, "a concentration, or None for an even split")
     rng = np.random.default_rng(random.mixed(seed, "splits"))
     owner = np.arange(n) % clients
     rng.shuffle(owner)
     if alpha is not None:
-        classes = labels.cpu().numpy()
-        for c in np.unique(classes):
-            mine = classes == c
+        positive("alpha", alpha, "a concentration, or None for an even split")
+        for c in labels.unique():
+            mine = (labels == c).cpu().numpy()
             owner[mine] = rng.choice(clients, mine.sum(), p=rng.dirichlet([alpha] * clients))
         # a client that got nothing takes one image of the richest
         for client in set(range(clients)) - set(owner.tolist()):
@@ -71,16 +68,15 @@ def fedsgd_round(
     """One round of FedSGD: W <- W - lr sum_k (n_k / n) g_k, in place; returns what was sent.
 
     Client k sends the gradient of all its n_k images, or of `batch_size` of them, drawn by `seed`.
-    Raises ValueError unless lr and batch_size are positive.
-    Source: McMahan et al. 2017, section 2.
+    ValueError unless lr and batch_size are positive.  Source: McMahan et al. 2017, section 2.
     """
     positive("lr", lr)
     if batch_size is not None:
         positive("batch_size", batch_size)
-    leaks = []
-    for number, client in enumerate(clients, start=seed * len(clients)):
-        batch = drawn(client, batch_size, number)
-        leaks.append(share_gradient(model, *batch, defense=defense, seed=number))
+    leaks = [
+        share_gradient(model, *drawn(client, batch_size, number), defense=defense, seed=number)
+        for number, client in enumerate(clients, start=seed * len(clients))
+    ]
     step = _weighted_mean([leak.update for leak in leaks], clients)
     assign(model, {name: leaks[0].weights[name] - lr * d for name, d in step.items()})
     return leaks
@@ -93,20 +89,17 @@ def fedavg_round(
 ) -> list[Leak]:  # fmt: skip
     """One round of FedAvg: W <- sum_k (n_k / n) W_k, in place; returns what was sent.
 
-    Client k trains from W for `epochs` passes by SGD and sends its weights W_k.
-    private: what each client keeps, such as `keylock.private(model)`.  Client k trains with
-    private[k] in the network and sends all but that; private[k] is what it became.  A defence acts
-    on what is sent.  Raises ValueError unless each has one, and as `client.share_weights` does.
+    Client k trains from W for `epochs` passes by SGD and sends its weights W_k, defended.
+    private: what each trains with but does not send, such as `keylock.private(model)`; replaced.
+    Raises ValueError unless each client has one, and as `client.share_weights` does.
     Source: McMahan et al. 2017, Algorithm 1; Ren et al. 2023, published code (private parts).
     """
     n, private = len(clients), [{} for _ in clients] if private is None else private
     require(len(private) == n, "private", f"{len(private)} of them", f"{n}, one for each client")
     leaks = []
-    for k, client in enumerate(clients):
-        kept = private[k]
-        assign(model, kept)
+    for k, (client, kept) in enumerate(zip(clients, private)):
         leak = share_weights(
-            model, *client, lr=lr, epochs=epochs, batch_size=batch_size,
+            assign(model, kept), *client, lr=lr, epochs=epochs, batch_size=batch_size,
             defense=_of_shared(defense, kept), seed=seed * n + k,
         )  # fmt: skip
         private[k] = {name: leak.update.get(name, tensor) for name, tensor in kept.items()}
@@ -157,10 +150,9 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
         m_k = round(2^24 u_k) + sum_{j > k} r_kj - sum_{j < k} r_jk   mod 2^64
 
     r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
-    m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: clients
-    neither drop out nor lie, and how a pair agrees on its secret is left out.
+    m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: nobody
+    drops out or lies, and how a pair agrees is left out.  Source: Bonawitz et al. 2017, section 4.
     Raises ValueError for fewer than two clients, and entries that are not below 2^39 / n.
-    Source: Bonawitz et al. 2017, section 4.
     """
     n = len(updates)
     require(n >= 2, "updates", f"{n} of them", "two clients or more")
@@ -168,13 +160,12 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
     fit = all(bool((t.abs() < most).all()) for u in updates for t in u.values())
     require(fit, "updates", f"entries that are not below {most:g}", "entries whose sum fits")
     masked = [{a: (2**24 * t.double()).round().long() for a, t in u.items()} for u in updates]
-    for k in range(n):
-        for j in range(k + 1, n):
-            secret = random.generator((seed * n + k) * n + j, "secrets")
-            for name, tensor in masked[k].items():
-                r = torch.empty(tensor.shape, dtype=torch.int64)
-                r = r.random_(-(2**63), None, generator=secret).to(tensor.device)
-                masked[k][name], masked[j][name] = tensor + r, masked[j][name] - r
+    for k, j in combinations(range(n), 2):
+        secret = random.generator((seed * n + k) * n + j, "secrets")
+        for name, tensor in masked[k].items():
+            r = torch.empty(tensor.shape, dtype=torch.int64)
+            r = r.random_(-(2**63), None, generator=secret).to(tensor.device)
+            masked[k][name], masked[j][name] = tensor + r, masked[j][name] - r
     return masked
 
 

@@ -11,11 +11,8 @@ from torch import Tensor, nn
 from . import keylock, random
 from ._errors import one_of, positive, require
 
-__all__ = [
-    "ACTIVATIONS", "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs",
-    "init_uniform",
-]  # fmt: skip
-
+__all__ = ["ACTIVATIONS", "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs",
+           "init_uniform"]  # fmt: skip
 ACTIVATIONS = {
     "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU,
     "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus,
@@ -31,12 +28,11 @@ def lenet(
     x (N, channels, size, size) -> 12 x size/2 x size/2 -> 12 x size/4 x size/4 -> the same ->
     logits (N, classes).  With 3 x 32 x 32 and 100 classes it has 85,036 parameters, as in the code.
     activation: a key of `ACTIVATIONS`.  init: "dlg" draws every weight and bias from U(-0.5, 0.5),
-    "torch" keeps PyTorch's own initialisation; seed: of either.  width: of the convolutions.
-    Raises ValueError for an unknown activation or init, and unless the width is positive.
-    Source: Zhu et al. 2019, published code (models/vision.py).
+    "torch" keeps PyTorch's own; seed: of either.  width > 0: of the convolutions.  ValueError for
+    anything else.  Source: Zhu et al. 2019, published code (models/vision.py).
     """
     positive("width", width, "channels")
-    stages = [(width, 2), (width, 2), (width, 1)]
+    stages = (width, 2), (width, 2), (width, 1)
     with random.of_layers(seed):
         model = _convolutional(channels, size, classes, activation, stages, kernel=5)
     return _initialized(model, init, seed)
@@ -49,10 +45,9 @@ def lenet_keylock(
 ) -> nn.Sequential:  # fmt: skip
     """The LeNet of `lenet` whose first convolution is behind a lock: `keylock.KeyLock`.
 
-    key (L,): what opens it, `keylock.new_key()` where none is given.  gate and norm are those of
-    the lock, the other arguments those of `lenet`, and errors are of both.  The two maps keep
-    PyTorch's initialisation, by the stream "maps" of `seed`, with init="dlg", too: a key of 1,024
-    numbers times U(-0.5, 0.5) would close half of the channels, and saturate behind the others.
+    key (L,): what opens it, `keylock.new_key()` if None.  gate and norm are the lock's, the other
+    arguments those of `lenet`, and errors are of both.  The two maps keep PyTorch's initialisation
+    in any case: a key of 1,024 numbers times U(-0.5, 0.5) would close half of the channels.
     Source: Ren et al. 2023, published code (LeNet2_kl, which locks the first convolution).
     """
     plain = lenet(channels, size, classes, activation, seed, init, width)
@@ -90,12 +85,11 @@ def convnet(
 
     x (N, channels, size, size) -> width x size x size -> 2 width x size/2 x size/2 -> the same ->
     4 width x size/4 x size/4 -> logits (N, classes).  73,802 parameters for 3 x 32 x 32.
-    norm: after each convolution, None, "batch" (BatchNorm, returned in evaluation mode) or "group"
-    (GroupNorm in four groups).  activation and seed as in `lenet`.
-    Raises ValueError for an unknown activation or norm, and unless 4 divides width > 0.
+    norm: after each convolution, None, "batch" (BatchNorm, in evaluation mode) or "group" (of four
+    groups); width: a multiple of 4.  ValueError for others.  activation and seed as in `lenet`.
     """
     require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")
-    stages = [(width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
+    stages = (width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)
     with random.of_layers(seed):
         return _convolutional(channels, size, classes, activation, stages, 3, norm).eval()
 
@@ -107,12 +101,10 @@ def resnet18(
     """ResNet-18 for small images, made fit for attack, in evaluation mode.
 
     x (N, channels, H, W) -> eight residual blocks, of width to 8 width channels -> logits
-    (N, classes).  The blocks are torchvision's; changed are
-    - the ReLU: an attack differentiates twice, and needs a smooth `activation`;
-    - the first layer: 3x3 with stride 1 and no pooling, as is usual for 32 x 32 pixels;
-    - the width: 16 channels for 64, so 701,466 parameters for 11.2 million, and an attack takes
-      about a tenth of the time.  width=64 has the original's.
-    norm: "batch" or "group".  activation, seed, norm and errors as in `convnet`.
+    (N, classes).  Not torchvision's are the ReLU (an attack differentiates twice, and needs a
+    smooth `activation`), the first layer (3x3, stride 1, no pooling, as usual for 32 x 32 pixels)
+    and the width (16 channels for 64: 701,466 parameters for 11.2 million, a tenth of the time).
+    norm: "batch" or "group".  activation, seed, norm, width and errors as in `convnet`.
     Source: He et al. 2016; torchvision.models.resnet18, whose initialisation it has.
     """
     require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")
@@ -137,9 +129,8 @@ def resnet18(
 def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.Sequential:
     """A network for cats (0) and dogs (1), after Mu 2023: fully connected, or convolutional.
 
-    x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet`;
-    `settings` are theirs.  Raises ValueError for another kind, and what they raise.
-    Source: Mu 2023, of whom the abstract was read: which layers and how wide is our choice.
+    x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet` (or
+    ValueError), with their `settings` and errors.  The layers are ours: only the abstract was read.
     """
     kinds = {"linear": mlp, "convolution": lenet}
     one_of("kind", kind, kinds)
@@ -147,16 +138,12 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
 
 
 def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
-    """Draw every parameter from U(-a, a), in place, and return the model.
-
-    Raises ValueError unless a is positive.  Source: Zhu et al. 2019, published code (a = 0.5).
-    """
+    """Draw all parameters from U(-a, a), in place, a > 0 or ValueError (Zhu et al. 2019: 0.5)."""
     positive("a", a, "half the width of the interval (-a, a)")
     generator = random.weights(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            draw = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
-            parameter.copy_(a * (2 * draw - 1))
+    for parameter in model.parameters():
+        draw = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.data.copy_(a * (2 * draw - 1))
     return model
 
 
@@ -199,8 +186,7 @@ def _block(n_in: int, n_out: int, stride: int, activation: str, norm: str) -> nn
 
     shortcut = None
     if stride > 1:
-        narrow = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
-        shortcut = nn.Sequential(narrow, _norm(norm, n_out))
+        shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), _norm(norm, n_out))
     block = BasicBlock(n_in, n_out, stride, shortcut, norm_layer=lambda n: _norm(norm, n))
     block.add_module("relu", _activation(activation))
     return block

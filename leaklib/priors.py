@@ -5,9 +5,11 @@ A prior takes one problem's images (B, C, H, W); an attack adds what it returns 
 
 from dataclasses import dataclass
 
+import torch  # noqa: F401 (the examples)
 from torch import Tensor
 
 from ._errors import at_least_0, positive
+from ._numbers import total
 from ._words import Word
 
 __all__ = ["total_variation", "smooth"]
@@ -17,10 +19,8 @@ __all__ = ["total_variation", "smooth"]
 class total_variation(Word):
     """weight (mean |x_{i+1,j} - x_ij| + mean |x_{i,j+1} - x_ij|), the mean step between neighbours.
 
-    weight: 0 or more; another one raises ValueError.
-    Source: Geiping et al. 2020, published code.
+    weight >= 0, or ValueError.  Source: Geiping et al. 2020, published code.
 
-    >>> import torch
     >>> total_variation(0.1)(torch.eye(2))
     tensor(0.2000)
     """
@@ -32,21 +32,17 @@ class total_variation(Word):
         at_least_0("weight", self.weight, "a weight")
 
     def act(self, x: Tensor) -> Tensor:
-        down, right = _steps(x)
-        return self.weight * (down.mean() + right.mean())
+        return self.weight * total(step.mean() for step in _steps(x))
 
 
 @dataclass(frozen=True, repr=False)
 class smooth(Word):
-    """Minus the logarithm of how probable an image is whose differences follow Laplace's law.
+    """Minus the log probability, up to a constant, of an image with differences of Laplace's law.
 
-        (sum |x_{i+1,j} - x_ij| + sum |x_{i,j+1} - x_ij|) / scale, up to a constant
+    (sum |x_{i+1,j} - x_ij| + sum |x_{i,j+1} - x_ij|) / scale, with scale > 0 (or ValueError) the
+    mean difference; since these are not independent, more than one measures (0.1 in photographs)
+    serves best.  Source: Balunovic et al. 2022 (priors of images).
 
-    scale: the mean difference of neighbours, positive (ValueError otherwise).  Neighbouring
-    differences are not independent, so more than the mean that one measures (about 0.1 in
-    photographs) serves best.  Source: Balunovic et al. 2022 (priors of images).
-
-    >>> import torch
     >>> smooth(scale=0.5)(torch.eye(2))
     tensor(8.)
     """
@@ -58,8 +54,7 @@ class smooth(Word):
         positive("scale", self.scale, "a mean difference of neighbouring pixels")
 
     def act(self, x: Tensor) -> Tensor:
-        down, right = _steps(x)
-        return (down.sum() + right.sum()) / self.scale
+        return total(step.sum() for step in _steps(x)) / self.scale
 
 
 def _steps(x: Tensor) -> tuple[Tensor, Tensor]:
