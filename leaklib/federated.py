@@ -30,9 +30,9 @@ def split(
 ) -> list[Client]:
     """Deal a data set out to clients: each image to exactly one, each client at least one image.
 
-    alpha: None deals evenly at random; a positive number (or ValueError, as for more clients than
-    images) draws each class's shares from Dirichlet(alpha): the smaller, the fewer classes a client
-    sees (Hsu, Qi & Brown 2019).
+    alpha: None deals evenly at random; alpha > 0 draws each class's shares from Dirichlet(alpha),
+    fewer classes for a client where it is small (Hsu, Qi & Brown 2019).  Raises ValueError for
+    another alpha, and for more clients than images.
     """
     n = len(images)
     require(1 <= clients <= n, "clients", clients, f"1 to {n}, the number of images")
@@ -54,10 +54,9 @@ def split(
 
 def drawn(client: Client, size: int | None, seed: int) -> Client:
     """`size` of a client's images, by seed; all of them where it has no more, or size is None."""
-    n = len(client.images)
-    if size is None or size >= n:
+    if size is None or size >= len(client.images):
         return client
-    rows = torch.randperm(n, generator=random.generator(seed, "batches"))[:size]
+    rows = torch.randperm(len(client.images), generator=random.generator(seed, "batches"))[:size]
     return Client(client.images[rows], client.labels[rows])
 
 

@@ -13,10 +13,8 @@ from ._errors import one_of, positive, require
 
 __all__ = ["ACTIVATIONS", "lenet", "lenet_keylock", "mlp", "convnet", "resnet18", "cats_dogs",
            "init_uniform"]  # fmt: skip
-ACTIVATIONS = {
-    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU,
-    "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus,
-}  # fmt: skip
+ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU,
+               "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus}  # fmt: skip
 
 
 def lenet(
@@ -137,13 +135,17 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
     return kinds[kind](3, size, classes=2, **settings)
 
 
+@torch.no_grad()
 def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
-    """Draw all parameters from U(-a, a), in place, a > 0 or ValueError (Zhu et al. 2019: 0.5)."""
+    """Draw the parameters from U(-a, a), a > 0 or ValueError, in place, and return the model.
+
+    Source: Zhu et al. 2019, published code (a = 0.5).
+    """
     positive("a", a, "half the width of the interval (-a, a)")
     generator = random.weights(seed)
     for parameter in model.parameters():
         draw = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
-        parameter.data.copy_(a * (2 * draw - 1))
+        parameter.copy_(a * (2 * draw - 1))
     return model
 
 
@@ -159,8 +161,7 @@ def _convolutional(
             layers[f"norm{i}"] = _norm(norm, n_out)
         layers[f"act{i}"] = _activation(activation)
         channels, size = n_out, -(-size // stride)
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(channels * size**2, classes)
+    layers["flatten"], layers["fc"] = nn.Flatten(), nn.Linear(channels * size**2, classes)
     return nn.Sequential(layers)
 
 
