@@ -1,8 +1,5 @@
 """leaklib: how federated learning leaks its training data, and what stops it.
 
-find z that minimises  distance(defend(g(W, z, y)), leak) + prior(z),
-from a start, with a solver, with labels y from a label rule.
-
 This is the science.  What the book's pages need is in `leaklib.book`, and the coursework in
 `leaklib.course`; neither is imported here.
 """

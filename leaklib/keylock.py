@@ -23,7 +23,7 @@ __all__ = ["KeyLock", "Opened", "GATES", "MAPS", "gains", "new_key", "private", 
            "guessed", "attack", "gains_searched", "key_searched"]  # fmt: skip
 GATES = {"relu": torch.relu, "sigmoid": torch.sigmoid, "none": lambda z: z}
 MAPS = ("gain.weight", "gain.bias", "shift.weight", "shift.bias")
-OPEN = ("gamma", "beta")
+OPEN, EPS = ("gamma", "beta"), 1e-5
 
 
 class KeyLock(nn.Module):
@@ -186,7 +186,8 @@ attack = replace(
 
     model: of `keylock.opened`.  leak: of `keylock.shared`, with the first guess of gamma and beta
     by `keylock.guessed`; with the true ones `attacks.idlg` is the positive control.
-    `predict=keylock.key_searched(gate)` is the attacker of the published test (Ren et al. 2023).
+    `predict=keylock.key_searched(gate)` is the attacker of the published test.
+    Source: Ren et al. 2023 (FedKL), published code.
 
     >>> from leaklib.client import share_gradient
     >>> net = nn.Sequential(KeyLock(nn.Conv2d(1, 6, 3), new_key(8)), nn.Flatten(), nn.Linear(24, 3))
@@ -194,8 +195,7 @@ attack = replace(
     >>> guess = guessed(leak, torch.ones(6), torch.zeros(6), lock="0")
     >>> attack(opened(net), guess, (1, 1, 4, 4), predict=gains_searched("0"), steps=20).labels
     tensor([[2]])
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
 
 def _locks(model: nn.Module) -> dict[str, KeyLock]:
@@ -209,5 +209,5 @@ def _scaled(z: Tensor, norm: bool, gamma: Tensor, beta: Tensor) -> Tensor:
     if norm:
         # (z - mean) / sqrt(variance + 1e-5), over the pixels
         z = z - z.mean((-2, -1), keepdim=True)
-        z = z / (z.square().mean((-2, -1), keepdim=True) + 1e-5).sqrt()
+        z = z / (z.square().mean((-2, -1), keepdim=True) + EPS).sqrt()
     return gamma[:, None, None] * z + beta[:, None, None]

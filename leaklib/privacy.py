@@ -15,9 +15,8 @@ def epsilon(
     """The privacy spent in so many steps: (epsilon, delta)-differential privacy holds.
 
     noise: sigma > 0, as in `dp_sgd`.  steps >= 1, 0 < delta < 1.  sample_rate: in (0, 1], how often
-    an image is in a batch, independently (Poisson sampling).  Data sets are neighbours when one has
-    an image that the other lacks.  An upper bound, by Opacus's Renyi accountant.
-    Raises ImportError without Opacus.  Source: Mironov, Talwar & Zhang 2019; Opacus.
+    an image is in a batch, independently (Poisson sampling).  Neighbours differ by one image.  An
+    upper bound by Opacus (ImportError without).  Source: Mironov, Talwar & Zhang 2019.
     """
     _check(noise, steps)
     require(0 < sample_rate <= 1, "sample_rate", sample_rate, "0 < sample_rate <= 1")

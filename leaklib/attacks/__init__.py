@@ -79,9 +79,8 @@ def scaled(h: Tensors, c: Tensors) -> Tensors:
 scaled.__dict__["formula"] = r"k \, (W_t - W_{t+1})"
 
 
-dlg = Attack(
-    "DLG", labels="joint",
-    about="""Deep leakage from gradients: images and soft labels that give the leaked gradient.
+dlg = Attack("DLG", labels="joint", about="""
+    Deep leakage from gradients: images and soft labels that give the leaked gradient.
 
     The paper's own: `start="normal", solver=solvers.lbfgs_torch`.
     Source: Zhu et al. 2019, Algorithm 1; published code.
@@ -90,12 +89,10 @@ dlg = Attack(
     >>> leak = client.share_gradient(net, x, torch.tensor([7]))
     >>> dlg(net, leak, x.shape).labels
     tensor([[7]])
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
-idlg = Attack(
-    "iDLG", labels=labels.idlg,
-    about="""Improved DLG: read the label off the last layer, then find the image alone.
+idlg = Attack("iDLG", labels=labels.idlg, about="""
+    Improved DLG: read the label off the last layer, then find the image alone.
 
     A batch needs its `labels`: class numbers, or "joint".
     Source: Zhao, Mopuri & Bilen 2020, Algorithm 1.
@@ -104,8 +101,7 @@ idlg = Attack(
     >>> leak = client.share_gradient(net, x, torch.tensor([7]))
     >>> print(f"{idlg(net, leak, x.shape).images.mean():.1f}")
     0.7
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
 invert_gradients = replace(
     idlg, name="Inverting Gradients", distance=distances.cosine, prior=priors.total_variation(0.1),
@@ -121,8 +117,7 @@ invert_gradients = replace(
     >>> leak = client.share_gradient(net, x, torch.tensor([7]))
     >>> print(f"{invert_gradients(net, leak, x.shape, steps=200).images.mean():.1f}")
     0.7
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
 dlm = Attack(
     "DLM", unknowns={"k": 200.0}, sent=scaled, measure=distances.cosine, scale_free=True,
@@ -138,8 +133,7 @@ dlm = Attack(
     >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{dlm(net, leak, x.shape, labels=7, unknowns={'k': 9.0}).unknowns['k'][0]:.1f}")
     10.0
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
 dlm_projected = replace(
     dlm, name="DLM, best k", unknowns={}, sent=None, distance=distances.projected,
@@ -151,12 +145,10 @@ dlm_projected = replace(
     >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{dlm_projected(net, leak, x.shape, labels=7).images.mean():.1f}")
     0.7
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
-dlm_plus = replace(
-    idlg, name="DLM+", distance=distances.mean_norm, scale_free=True,
-    about="""DLM+: match directions, so that the client's learning rate cancels and no k is needed.
+dlm_plus = replace(idlg, name="DLM+", distance=distances.mean_norm, scale_free=True, about="""
+    DLM+: match directions, so that the client's learning rate cancels and no k is needed.
 
     Where the rate is so small that rounding keeps the distance up, `converged` is false of right
     images too.  `labels="joint"` searches the label too, as the code for defences does.
@@ -167,8 +159,7 @@ dlm_plus = replace(
     >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{dlm_plus(net, leak, x.shape).images.mean():.1f}")
     0.7
-    """,
-)  # fmt: skip
+    """)  # fmt: skip
 
 fedavg = replace(
     idlg, name="FedAvg", distance=distances.cosine, predict=surrogate(), scale_free=True,
@@ -183,5 +174,4 @@ fedavg = replace(
     >>> leak = client.share_weights(net, x, torch.tensor([7]), lr=0.1)
     >>> print(f"{fedavg(net, leak, x.shape).images.mean():.1f}")
     0.7
-    """,
-)  # fmt: skip
+    """)  # fmt: skip

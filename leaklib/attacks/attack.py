@@ -43,9 +43,8 @@ class Attack:
 
     name: str  # what the attack is called
     labels: Labels = "joint"
-    """"joint" searches the labels with the image; class numbers (B,) or (V, B); or a rule `(leak,
-    model=None, loss=None) -> labels` such as `labels.idlg`.  A victim whose label is -1, not known,
-    is attacked with class 0 and never marked converged."""
+    """"joint" searches them; class numbers (B,), (V, B); or a rule `(leak, model=None, loss=None)`.
+    A victim with the label -1, not known, is attacked with class 0 and never marked converged."""
     distance: Distance = distances.l2
     """How far two directions {name: tensor} of one problem are apart, as those of `distances`."""
     prior: Callable[[Tensor], Tensor] | None = None
@@ -55,19 +54,16 @@ class Attack:
     predict: Callable[..., Tensors] = single_step
     """What the client's steps are taken to be: the direction that a guess would send."""
     unknowns: Mapping[str, float | Tensor | Callable[[Leak], Tensor]] = field(default_factory=dict)
-    """What else is searched, by where it begins: a number, (V, n), or a function of the leaks.
-    It stands in place of what `predict` brings under the same name."""
+    """What else is searched, by where it begins: a number, (V, n), or a function of the leaks."""
     sent: Callable[[Tensors, Tensors], Tensors] | None = None
     """What the guess is compared with, of h and the unknowns; None is h, the leak's direction."""
     measure: Distance | None = None
-    """The distance that says whether the two agree, where it is not `distance`, which then does not
-    say when a problem is solved."""
+    """The distance that says `converged`, where it is not `distance`: then nothing stops early."""
     scale_free: bool = False
     """Whether the size of a gradient is not matched.  Then labels that are searched are read as
     argmax (y' - p), with p what the network says of x'."""
     start: str | Tensor = "half"
-    """Where images begin: "half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images that
-    broadcast to (V, R, B, C, H, W)."""
+    """"half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images like (V, R, B, C, H, W)."""
     solver: Callable[..., solvers.Solution] = solvers.lbfgs
     """What minimises over z = (x', the labels' logits, the unknowns), as those of `solvers`."""
     steps: int = 2000  # how many evaluations a problem may take

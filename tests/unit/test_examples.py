@@ -20,7 +20,7 @@ NO_EXAMPLE = {
     "attacks": ["single_step", "surrogate", "simulated", "scaled"],
     "defenses": ["noise_factors", "spacing_of"],
     "keylock": [name for name in leaklib.keylock.__all__ if name != "attack"],
-    "labels": ["last_layer"],
+    "labels": ["last_layer", "listed"],
 }
 
 
