@@ -4,6 +4,7 @@ Three sets come inside the wheels of scikit-image and scikit-learn and need no n
 are read from a folder named by the environment variable LEAKLIB_DATA, or downloaded by torchvision.
 """
 
+import io
 import os
 import tempfile
 import urllib.request
@@ -14,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from . import random
 from ._errors import bad, one_of, positive, require
-from ._pictures import centred, decoded, resized
 
 __all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names", "open_image"]
 
@@ -84,6 +84,28 @@ def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
         shown = f"{len(source)} bytes" if isinstance(source, bytes) else repr(str(source))
         raise bad("source", shown, f"a path, address or bytes of an image ({error})") from error
     return resized(centred(pixels), size)[None]
+
+
+def decoded(content: bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
+    """The picture in a file, (H, W, 3) uint8, turned as its EXIF data say.
+
+    Raises OSError, ValueError or Image.DecompressionBombError where it is in none of PIL's formats.
+    """
+    with Image.open(io.BytesIO(content), formats=formats) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def centred(pixels: np.ndarray) -> np.ndarray:
+    """The largest centred square of (H, W, 3) pixels."""
+    side = min(pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
+def resized(square: np.ndarray, size: int) -> Tensor:
+    """(side, side, 3) uint8 pixels as (3, size, size) in [0, 1], each a mean of what it covers."""
+    small = Image.fromarray(square).resize((size, size), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255  # (3, size, size)
 
 
 def _bytes(source: str | os.PathLike | bytes) -> bytes:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..._errors import bad
-from ..._pictures import centred, decoded, resized
+from ...data import centred, decoded, resized
 from ._keys import Draws
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")

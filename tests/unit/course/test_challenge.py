@@ -24,9 +24,9 @@ from leaklib import (
     metrics,
     priors,
 )
-from leaklib._pictures import centred, resized
 from leaklib.course import challenge
 from leaklib.course.challenge import _file, _keys, _levels, _make, _networks, _pool
+from leaklib.data import centred, resized
 from leaklib.leak import load, stack, without
 
 SECRET = "a secret of the tests, 0123456789 abcdef"
