@@ -1,5 +1,6 @@
 """The words of the sentence that have settings: small frozen values that act when called."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -7,17 +8,14 @@ from typing import Any
 class Word:
     """The base of a frozen dataclass: a distance, prior, solver or label rule with settings.
 
-    Two with the same settings are equal, they pickle, and print without the settings that are at
-    their default.  Called with settings alone, a word gives the word that has them; called with
-    what it acts on, it acts, with the settings of this call.
+    They compare, pickle, and print without the settings that are at their default.  Called with
+    settings alone, a word gives the word that has them; called with what it acts on, it acts.
     """
 
     called = ""  # the name under which the value of the usual settings is known, where there is one
     formula = ""  # LaTeX with the settings as %(name)s, where it says more than the name
 
-    def act(self, *args: Any, **given: Any) -> Any:
-        """What the word does when it is called."""
-        raise NotImplementedError
+    act: Callable[..., Any]  # what the word does when it is called
 
     def __call__(self, *args: Any, **given: Any) -> Any:
         names = [field.name for field in fields(self)]  # type: ignore[arg-type]

@@ -107,8 +107,7 @@ def linear_rows(leak: Leak, layer: str | None = None) -> Tensor:
 
     (N, M), or (V, N, M).  Of a batch, with delta_ki = dl/dz_ki, row i is sum_k delta_ki x_k /
     sum_k delta_ki: x_k itself where only sample k reaches unit i, and NaN where none does, or
-    rounding hides it, as in `linear_input`.  Raises ValueError for a layer without a bias.
-    Source: the chain rule; Phong et al. 2018 for one sample.
+    rounding hides it.  Raises ValueError for a layer without a bias.  Source: Phong et al. 2018.
     """
     dV, db, off_V, off_b = _linear_gradients(leak, layer)
     error = off_V.square().sum(-1) / dV.square().sum(-1) + off_b.square() / db.square()
@@ -130,9 +129,8 @@ def _linear_gradients(leak: Leak, layer: str | None) -> tuple[Tensor, Tensor, Te
 def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
     """What `invert_network` would have to solve: unknowns and equations of each layer.
 
-    Too few that differ stop the recursion, and so do a layer that cannot be undone (ReLU, pooling,
-    normalisation, dropout in training mode), a network that is no chain, a last layer without bias,
-    and a batch.  For unlucky weights more are repeated than are counted.
+    Too few that differ stop the recursion, and so do a layer that cannot be undone, a network that
+    is no chain, a last layer without bias, and a batch.  Unlucky weights repeat more than counted.
     shape (1, C, H, W).  Raises ValueError for images that the network does not take.
     Source: Zhu & Blaschko 2021 (R-GAP) for the systems; what is repeated is our own count.
     """

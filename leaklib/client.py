@@ -60,8 +60,8 @@ def share_gradient(
     x: images (B, ...), floating point.  y: class numbers (B,), int64, or soft labels (B, C).
     defense: (direction, generator) -> direction of what is sent, or `InPlaceOfGradient`.  The
     generator is the stream "noise" of `seed`, and a `random.child` of it for another purpose.
-    Raises ValueError for a defence of weights, a batch that the network cannot be trained on, and
-    layers whose training mode breaks the mathematics (BatchNorm, dropout).
+    Raises ValueError for a defence of weights, a batch that does not fit, and BatchNorm or dropout
+    in training mode.
     """
     g, W, buffers, generator = _client(model, x, y, defense, seed)
     if isinstance(defense, OnWeights):

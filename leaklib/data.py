@@ -45,8 +45,7 @@ def load(
     split, but for "cifar10_train") and `FOLDER_ONLY`: from NAME.npz (images uint8 NHWC, labels
     int64) in LEAKLIB_DATA, else by torchvision's download where it has one.
     count: so many, drawn by `seed`; None is all of them in the order of the set.  size: in pixels.
-    Raises ValueError for an unknown set or a number out of range, and RuntimeError, with nothing
-    left on disk, where a set can be neither found nor downloaded.
+    Raises ValueError for an unknown set or number, and RuntimeError where nothing can be had.
     """
     if size is not None:
         positive("size", size, "pixels")
@@ -87,10 +86,7 @@ def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
 
 
 def decoded(content: bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
-    """The picture in a file, (H, W, 3) uint8, turned as its EXIF data say.
-
-    Raises OSError, ValueError or Image.DecompressionBombError where it is in none of PIL's formats.
-    """
+    """The picture in a file, (H, W, 3) uint8, turned as its EXIF data say; errors are PIL's."""
     with Image.open(io.BytesIO(content), formats=formats) as picture:
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 

@@ -30,9 +30,8 @@ def split(
 ) -> list[Client]:
     """Deal a data set out to clients: each image to exactly one, each client at least one image.
 
-    alpha: None deals evenly at random; alpha > 0 draws each class's shares from Dirichlet(alpha),
-    fewer classes for a client where it is small (Hsu, Qi & Brown 2019).  Raises ValueError for
-    another alpha, and for more clients than images.
+    alpha: None deals evenly at random; alpha > 0 draws each class's shares from Dirichlet(alpha)
+    (Hsu, Qi & Brown 2019).  Raises ValueError for another, and for more clients than images.
     """
     n = len(images)
     require(1 <= clients <= n, "clients", clients, f"1 to {n}, the number of images")
@@ -148,9 +147,8 @@ def mask_pairwise(updates: Sequence[Tensors], seed: int = 0) -> list[Tensors]:
 
         m_k = round(2^24 u_k) + sum_{j > k} r_kj - sum_{j < k} r_jk   mod 2^64
 
-    r_kj uniform on all 64-bit numbers, known to the clients k and j alone (here from `seed`).  Each
-    m_k alone is uniform; `unmask_sum` of all of them is exact to 2^-24.  A demonstration: nobody
-    drops out or lies, and how a pair agrees is left out.  Source: Bonawitz et al. 2017, section 4.
+    r_kj uniform on all 64-bit numbers, known to k and j alone (here from `seed`); `unmask_sum` is
+    exact to 2^-24.  Nobody drops out or lies.  Source: Bonawitz et al. 2017, section 4.
     Raises ValueError for fewer than two clients, and entries that are not below 2^39 / n.
     """
     n = len(updates)

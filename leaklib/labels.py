@@ -44,12 +44,11 @@ def last_layer(leak: Leak, layer: str | None = None) -> tuple[str, str | None]:
 class IDLG(Word):
     """The label (1,), or (V, 1), of one image: the only negative entry of the bias gradient.
 
-    dl/db_i = p_i - [i = c], so c is the smallest entry.  It is read as the argmin, not by its sign:
-    in a trained network p_c can round to 1.  Where the layer has no bias, the paper's rule:
-    c is the only row of dl/dV whose inner product with every other row is at most 0.
-    -1 where the rule cannot tell: the two smallest are within `leak.rounding`, or not just one row
-    has the property.  Exact for a hard label, softmax and cross-entropy; of leaked weights after
-    any steps of SGD or momentum on the one image, and of Adam where there is a bias.
+    dl/db_i = p_i - [i = c], so c is the argmin (in a trained network p_c can round to 1).  Without
+    a bias, the paper's rule: c is the only row of dl/dV whose inner products with the others are at
+    most 0.  -1 where the rule cannot tell: the two smallest are within `leak.rounding`, or not just
+    one row has the property.  Exact for a hard label, softmax and cross-entropy; of leaked weights
+    after any steps of SGD or momentum on the one image, and of Adam where there is a bias.
     layer: its name, as in `last_layer`.  Raises ValueError for a batch of more than one.
     Source: Zhao, Mopuri & Bilen 2020 (the row rule); the bias rule has the same derivation.
 
@@ -103,13 +102,11 @@ def counts(
     n >= 0 and rounded.  The attacker knows all but mean p, and estimates it
     - from images (M, C, H, W) of its own, or noise, as the network's mean p on them: good where p
       is nearly the same for all images, as before training;
-    - or out of the gradient.  Row i of dl/dV has seen the features e_i = (dl/dV_i) / (dl/db_i);
-      with pi_i = softmax(V e_i + b) for the probabilities of images of class i, least squares of
+    - or out of the gradient: row i of dl/dV has seen the features e_i = (dl/dV_i) / (dl/db_i), and
+      with pi_i = softmax(V e_i + b) for images of class i, least squares of
           sum_i n_i pi_ij - n_j = B dl/db_j  for every class j,   sum_i n_i = B.
-      Good where each class's images dominate its row: while the network is not yet sure.
     Leaked weights need the client's lr and steps of SGD: dl/db is (b_t - b_{t+1}) / (lr steps), p
-    and pi are means along the straight way between the first and the last step's weights, and with
-    mini-batches of one size n is the count over the whole epoch.
+    and pi are means along the straight way from the first step's weights to the last one's.
     Raises ValueError for weights without lr, a gradient with one, a last layer without bias, and
     images that do not fit the model.  Source: published code of Ma et al. 2022 (the system) and
     Dimitrov et al. 2022 (p along the way); Geng et al. 2021 (images of one's own).

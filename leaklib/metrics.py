@@ -1,8 +1,7 @@
 """How close a reconstruction is to the private image.  Only a score may see both.
 
 Images (B, C, H, W) or (V, B, C, H, W) are clamped to [0, 1] first; a score is one number an image.
-One victim may be scored against plain (B, C, H, W), and V of one image each against (V, C, H, W).
-Other shapes raise ValueError.
+One victim may be scored against (B, C, H, W), V of one image against (V, C, H, W); else ValueError.
 """
 
 import torch

@@ -43,9 +43,8 @@ def lenet_keylock(
 ) -> nn.Sequential:  # fmt: skip
     """The LeNet of `lenet` whose first convolution is behind a lock: `keylock.KeyLock`.
 
-    key (L,): what opens it, `keylock.new_key()` if None.  gate and norm are the lock's, the other
-    arguments those of `lenet`, and errors are of both.  The two maps keep PyTorch's initialisation
-    in any case: a key of 1,024 numbers times U(-0.5, 0.5) would close half of the channels.
+    key (L,): `keylock.new_key()` if None.  gate and norm are the lock's.  Its maps keep PyTorch's
+    initialisation: a key of 1,024 numbers times U(-0.5, 0.5) would close half of the channels.
     Source: Ren et al. 2023, published code (LeNet2_kl, which locks the first convolution).
     """
     plain = lenet(channels, size, classes, activation, seed, init, width)
@@ -99,10 +98,9 @@ def resnet18(
     """ResNet-18 for small images, made fit for attack, in evaluation mode.
 
     x (N, channels, H, W) -> eight residual blocks, of width to 8 width channels -> logits
-    (N, classes).  Not torchvision's are the ReLU (an attack differentiates twice, and needs a
-    smooth `activation`), the first layer (3x3, stride 1, no pooling, as usual for 32 x 32 pixels)
-    and the width (16 channels for 64: 701,466 parameters for 11.2 million, a tenth of the time).
-    norm: "batch" or "group".  activation, seed, norm, width and errors as in `convnet`.
+    (N, classes).  Not torchvision's are the smooth `activation`, the first layer (3x3, stride 1, no
+    pooling) and the width (16 channels for 64: 701,466 parameters for 11.2 million).
+    norm: "batch" or "group".  The other arguments and errors as in `convnet`.
     Source: He et al. 2016; torchvision.models.resnet18, whose initialisation it has.
     """
     require(width > 0 and width % 4 == 0, "width", width, "a positive multiple of 4")

@@ -41,8 +41,7 @@ def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
 
     prior: in [0, 1], how often a guess without any message is right, say 1/N for one of N equally
     likely images.  noise, steps: as in `epsilon`, for full batches; all other images may be known.
-    Source: Hayes, Mahloujifar & Balle 2023, of whom the abstract was read; the formula is the trade
-    between the errors of a test of two normal laws (Dong, Roth & Su 2022).
+    Source: Hayes, Mahloujifar & Balle 2023, abstract; the formula is of Dong, Roth & Su 2022.
     """
     _check(noise, steps)
     require(0 <= prior <= 1, "prior", prior, "a probability from 0 to 1")

@@ -19,10 +19,7 @@ PURPOSES = ("start", "joint labels", "noise", "mask", "batches", "splits", "keys
 
 
 def mixed(seed: int, purpose: str) -> int:
-    """The seed of a purpose's own stream: 32 bits of SHA-256("seed purpose").
-
-    Raises ValueError for a seed that is no whole number, and a purpose not in `PURPOSES`.
-    """
+    """32 bits of SHA-256("seed purpose"); ValueError for no whole number, and for no purpose."""
     one_of("purpose", purpose, PURPOSES)
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
     require(whole, "seed", repr(seed), "a whole number")
@@ -35,10 +32,7 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
 
 
 def child(parent: torch.Generator, purpose: str) -> torch.Generator:
-    """A generator of another purpose on the same device, seeded by the next draw of `parent`.
-
-    So a defence that is given a stream for noise draws its mask apart, and another at each call.
-    """
+    """A generator of another purpose on the same device, seeded by the next draw of `parent`."""
     seed = torch.randint(2**62, (), generator=parent, device=parent.device)
     return generator(int(seed), purpose, parent.device)
 

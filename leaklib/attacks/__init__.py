@@ -4,8 +4,7 @@
     from a start, with a solver, with labels y from a label rule.
 
 An `Attack` has these words as its fields: `replace(attacks.idlg, distance=distances.cosine)` is
-another one.  `plain` says what each of them computes.  Calling an attack computes the same for all
-problems of a leak at once.
+another one.  `plain` says what each computes; called, it does so for all of a leak at once.
 """
 
 from collections.abc import Sequence
@@ -108,8 +107,7 @@ invert_gradients = replace(
     start="uniform", solver=solvers.sign_adam,
     about="""Inverting Gradients: match the direction of the gradient alone, with a smooth picture.
 
-    With the prior the objective ends where its two terms balance, so that a result is hardly ever
-    marked converged.
+    With the prior the objective ends where its terms balance: results are hardly ever `converged`.
     The paper's own: `start="normal"`, for pixels of mean 0 and variance 1; `steps=4800` or 24,000.
     Source: Geiping et al. 2020, eq. 4; published code (weight 0.1).
 

@@ -25,14 +25,12 @@ __all__ = ["Attack"]
 class Attack:
     """Find z that minimises distance(defend(g(W, z, y)), leak) + prior(z), from a start.
 
-    Called `attack(model, leak, shape, seed=0, progress=False, **changes)`, it runs on all problems
-    of a leak at once: V victims of a stack, times R restarts, of which the one with the smallest
-    objective is kept.  model: the architecture, which is not changed.  shape: (B, C, H, W) of one
-    victim's batch.  seed: of the start, and of labels that are searched.  progress: shows a bar.
-    changes: fields for this call, as in `attacks.idlg(model, leak, shape, start="uniform")`.
-
-    Raises ValueError for a field of the wrong kind, when it is made; and when leak, shape, labels
-    or start do not fit the model, or two images of a batch begin alike with the same label.
+    Called `attack(model, leak, shape, seed=0, progress=False, **changes)`, it runs V victims of a
+    stack times R restarts at once, of which it keeps the best by objective.  model: the
+    architecture, which is not changed.  shape: (B, C, H, W) of one victim's batch.  seed: of the
+    start and of joint labels.  changes: fields for this call, such as `start="uniform"`.
+    Raises ValueError for a field of the wrong kind, when leak, shape, labels or start do not fit
+    the model, and where two images of a batch begin alike with the same label.
 
     >>> Attack("Mine", distance=distances.cosine)
     Mine

@@ -28,13 +28,11 @@ def dlg_fb(
     and the next attack starts at x' = m; until there is a success, at `start`: a name as in `dlg`,
     drawn anew for each leak, or images that broadcast to (V, B, C, H, W).
 
-    leaks: V leaks, or a stack, in the order in which they are attacked.  wave: how many at once,
-    from the same m.  attack: None is `attacks.idlg`; it gets the `changes` and the
-    labels (V, B), None being its own.  success(out) (V,) says which attacks are blended, by what
-    an attacker sees.  Returns the result of all V.
+    leaks: V, or a stack, in their order.  wave: how many are attacked at once, from the same m.
+    attack: None is `attacks.idlg`; it gets the `changes`, and labels (V, B) unless None.
+    success(out) (V,) says which attacks are blended, by what an attacker sees.
     Raises ValueError for alpha outside [0, 1) and wave < 1, and as the attack does.
-    Source: Leite et al. 2024, published code (which waits for three successes of random starts, and
-    counts a success by its objective).
+    Source: Leite et al. 2024, published code (which first waits for three successes).
 
     >>> from leaklib import client, models
     >>> net, x, y = models.mlp(1, 4, (8,)), torch.full((3, 1, 4, 4), 0.7), torch.tensor([7, 1, 2])

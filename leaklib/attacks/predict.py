@@ -1,8 +1,8 @@
 """What an attacker takes the client's steps to be: the word `predict` of an attack.
 
-`predict(g, leak, x', q, c)` returns the direction {name: tensor} that the guess of one problem
-would send: g is `client.gradient(model)`, x' (B, C, H, W) the images, q (B, classes) the labels'
-probabilities, c {name: (n,)} the other unknowns; where these begin it tells in `unknowns`.
+`predict(g, leak, x', q, c)` returns the direction that a guess would send: g is
+`client.gradient(model)`, q (B, classes) the labels' probabilities, and c {name: (n,)} the other
+unknowns, whose beginnings stand in its `unknowns`.
 """
 
 import math

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from .attack import Attack
 
 CONVERGED = 1e-7
-"""An attack has converged when its distance is this small against that of a zero gradient, or
-against `GREY` times that of a grey image, where that is less: some networks send nearly the same
-message for every image, so that any image would look matched."""
+"""An attack has converged when its distance is this small against that of a zero gradient, or of
+`GREY` grey images where that is less: to some networks any image would look matched."""
 STOP, GREY = 1e-9, 1e3  # a problem stops when its objective is STOP times the same
 KINDS = ("gradient", "weights")
 STARTS: dict[str, Callable[..., Tensor]] = {

@@ -1,7 +1,6 @@
 """Distances of gradients and their derivatives, for a network that is a chain of layers.
 
-Forwards and backwards, with q the label's probabilities, and the mean over B images of
--sum q log p as the loss,
+Forwards and backwards, with the mean over B images of -sum q log p as the loss,
 
     z_l = W_l a_{l-1} + b_l,   a_l = s(z_l),   p = softmax(z_L),
     d_L = (p - q) / B,   u_l = W_{l+1}' d_{l+1},   d_l = s'(z_l) u_l,   G_l = d_l a_{l-1}'.

@@ -7,9 +7,8 @@ Above a layer z = W x + b all is known: its output z, and d = dl/dz.  They give 
 
 Then dl/dx = W' d, and an activation x = s(z) is undone by z = s^-1(x), dl/dz = s'(z) dl/dx.
 
-A gradient of 32 bits is rounded, and where s is flat a rounded x says little of z: each number
-carries its standard deviation, and in the least squares an equation is divided by that of its
-right-hand side.
+As a gradient is rounded, each number carries its standard deviation, and in the least squares an
+equation is divided by that of its right-hand side.
 Source: Zhu & Blaschko 2021, published code (R-GAP: two classes, no biases, equations unweighted).
 """
 

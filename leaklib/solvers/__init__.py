@@ -1,11 +1,9 @@
 """Minimise hundreds of unrelated problems at once.
 
 `solver(objective, z, steps=2000, tolerance=0.0, progress=False) -> Solution`, where
-`objective(z, index)` gives the values (A,) of the problems numbered `index` (A,) at z (A, ...).
-Problem p only reads z[p], so one backward pass gives every problem its own gradient.  z (P, ...) is
-a tensor or a tuple of tensors, such as images and labels.  `steps` bounds the evaluations of a
-problem; one that reaches its `tolerance` (a number, or one for each), or whose objective is not
-finite, leaves the batch.  Settings are fields: `solvers.adam(lr=0.01)` has another learning rate.
+`objective(z, index)` gives the values (A,) of the problems numbered `index` (A,) at z (A, ...), a
+tensor or a tuple of them.  Problem p only reads z[p], so one backward pass gives each its gradient.
+It leaves after so many `steps` (evaluations), at its `tolerance`, and when it is not finite.
 """
 
 from dataclasses import dataclass

@@ -7,11 +7,9 @@ from torch import Tensor
 class Pairs:
     """Each problem's last m pairs s = z_{k+1} - z_k and y = g_{k+1} - g_k, and -H g from them.
 
-    H is the inverse of L-BFGS in compact form, which passes over the pairs twice where the two-loop
-    recursion takes 4 m small steps:
+    In compact form, two passes over the pairs in place of 4 m small steps (Byrd et al. 1994):
         H g = c g + S w - c Y u,   u = R^-1 S'g,   w = R^-T ((D + c Y'Y) u - c Y'g),
     R the upper triangle of S'Y in the order of time, D its diagonal, c = s'y / y'y of the newest.
-    Source: Byrd, Nocedal & Schnabel 1994, section 3.
     """
 
     def __init__(self, like: Tensor, m: int):
