@@ -10,10 +10,7 @@ from torch.func import vmap
 
 
 def batched(problem: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`problem(*args)` of one problem as a function of P: every tensor in args gains an axis.
-
-    By vmap.  What it cannot batch runs in a loop, which is said once; out of memory is raised.
-    """
+    """problem(*args) for P of them, each tensor with an axis more: by vmap, or in a loop."""
     loop = False
 
     def evaluate(*args: Any) -> Tensor:

@@ -25,10 +25,7 @@ Defend = Callable[[Tensors, Leak], Tensors]
 
 
 def entries_sent(gradient: Tensors, leak: Leak) -> Tensors:
-    """Compare only what was sent, g_i [h_i != 0]: against `random_mask`, `prune` and `soteria`.
-
-    Source: Balunovic et al. 2022, published code.
-    """
+    """Compare what was sent, g_i [h_i != 0]: against masks and pruning (Balunovic et al. 2022)."""
     return {n: torch.where(leak.direction[n] != 0, g, 0.0) for n, g in gradient.items()}
 
 
@@ -78,8 +75,7 @@ class noisy_weights(Word):
 
         h_l + (s g_l - h_l) / f_l,  s = sum_l <g_l, h_l> / f_l^2 / sum_l ||g_l||^2 / f_l^2
 
-    f_l of `defenses.noise_factors(W_t, bound)`: the distance of s g, each tensor in units of its
-    noise, and no learning rate has to be known.
+    f_l of `defenses.noise_factors(W_t, bound)`.  No learning rate has to be known.
     """
 
     bound: float = 0.2
@@ -94,10 +90,7 @@ class noisy_weights(Word):
 
 
 def without_zeros(leak: Leak) -> Leak:
-    """The leak of weights whose zeros count as not sent, h_i = 0; ValueError for a gradient.
-
-    Against `weights_sparsify`, together with `entries_sent`.
-    """
+    """Weights whose zeros count as not sent, for `entries_sent`; ValueError for gradients."""
     require(leak.kind == "weights", "leak", "a gradient", "weights")
     W = leak.weights
     return replace(leak, update={n: torch.where(w != 0, w, W[n]) for n, w in leak.update.items()})
@@ -108,10 +101,9 @@ def likeliest(
 ) -> Tensor:
     """Which of N images is behind the leak (V,), int64: argmin_j ||defend(g(W, x_j, y_j)) - h||^2.
 
-    images (N, C, H, W), labels (N,).  Under normal noise, and with each image as probable as any
-    other, no attack is right more often (Neyman & Pearson).  defend: what the client did, as an
-    attack takes it; for `dp_sgd(C, …)` it is `defenses.clip(C)`.
-    Raises ValueError when the leak does not fit the model, and for a batch of more than one image.
+    images (N, C, H, W), labels (N,).  Under normal noise, and with images of equal probability, no
+    attack is right more often (Neyman & Pearson).  defend: as an attack takes it; `clip(C)` for
+    `dp_sgd(C, …)`.  ValueError for a leak that does not fit the model, and for a batch.
     """
     check_leak(model, leak)
     require(leak.batch_size == 1, "leak", f"a batch of {leak.batch_size}", "one image")

@@ -19,10 +19,8 @@ __all__ = [
     "invert_network",
 ]  # fmt: skip
 
-EXACT = 1e-3
-"""An image whose expected error is above this is not converged, whatever it matches."""
-DOUBTFUL = 0.01
-"""A closed form that may be off by this part by the rounding of one step is undetermined."""
+EXACT = 1e-3  # an image of a larger expected error is not converged, whatever it matches
+DOUBTFUL = 0.01  # a closed form that rounding one step may move by this part is undetermined
 
 
 class Equations(NamedTuple):

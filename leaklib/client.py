@@ -81,8 +81,7 @@ def share_weights(
     lr, optimizer: those of `local_training`.  steps: how many; or epochs, passes over the data.
     batch_size: images in a step, reshuffled at each pass by `seed`; None is the full batch.
     defense: of the direction W_t - W_{t+1}, of each step's gradient, or of the new weights.
-    x, y, seed and errors as in `share_gradient`; also raises ValueError for a number that is not
-    positive, and for an unknown optimizer.  Source: McMahan et al. 2017, Algorithm 1.
+    The rest, and errors, as in `share_gradient`.  Source: McMahan et al. 2017, Algorithm 1.
     """
     check_training(optimizer, lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
     g, W_t, buffers, generator = _client(model, x, y, defense, seed)

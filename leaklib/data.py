@@ -1,7 +1,7 @@
 """Real images as tensors: float32 in [0, 1], shape (N, C, H, W), with int64 labels (N,).
 
-Three sets come inside the wheels of scikit-image and scikit-learn and need no network.  The others
-are read from a folder named by the environment variable LEAKLIB_DATA, or downloaded by torchvision.
+Three sets come in the wheels of scikit-image and scikit-learn.  The others are read from the folder
+that the environment variable LEAKLIB_DATA names, or downloaded by torchvision.
 """
 
 import io
@@ -72,10 +72,7 @@ def names(name: str = "photos") -> tuple[str, ...]:
 
 
 def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
-    """Your own picture as a batch of one, its largest centred square: (1, 3, size, size) in [0, 1].
-
-    source: a path, an http(s) address, or a file's bytes.  Raises ValueError for no such image.
-    """
+    """The centred square (1, 3, size, size) of a path, address or bytes; ValueError without."""
     positive("size", size, "pixels")
     try:
         pixels = decoded(_bytes(source))

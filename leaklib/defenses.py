@@ -114,7 +114,7 @@ def random_mask(p: float, rescale: bool = False) -> OfDirection:
     """Random Gradient Masking: set to zero each entry with probability p, drawn anew every round.
 
     m_i g_i,  m_i ~ Bernoulli(1 - p);  with `rescale`, and p < 1, m_i g_i / (1 - p): g on average.
-    Source: Kim & Park 2024, abstract; the body could not be read, the formula is the usual one.
+    Source: Kim & Park 2024, of whom the abstract was read; the formula is the usual one.
 
     >>> masked = random_mask(0.9)({"w": torch.ones(10_000)}, random.generator(0, "noise"))
     >>> print(f"{masked['w'].mean():.2f}")
@@ -219,9 +219,8 @@ def weights_noise(
 ) -> OnWeights:  # fmt: skip
     """Noise on the weights, the first defence of DLM's paper: W + f b L for each tensor.
 
-    f is that of `noise_factors(W, bound)`, L of the Laplace law (standard deviation sqrt(2)), or
-    normal.  b >= 0 and bound > 0.  both: W_t is changed as well, though the server knows it anyway.
-    Source: Zhao, Luo & Ding 2022, dlm_defense.py, which says "privacy" but clips nothing.
+    f of `noise_factors(W, bound)`, L of Laplace's law or normal; b >= 0, bound > 0.  both: W_t too,
+    though the server knows it.  Source: Zhao, Luo & Ding 2022, dlm_defense.py, which clips nothing.
 
     >>> noisy = weights_noise(1e-3).change({"w": torch.ones(10_000)}, random.generator(0, "noise"))
     >>> print(f"{(noisy['w'] - 1).std():.1f}")  # sqrt(2) f b, with f = 100 / 0.2

@@ -32,8 +32,7 @@ class KeyLock(nn.Module):
         gamma = s(A k + a),  beta = s(B k + b)
 
     k (L,) the key; A, B (O, L) and a, b (O,) the maps `gain` and `shift`; s a gate of `GATES`.
-    n(z) = (z - mean) / sqrt(variance + 1e-5) over the pixels of each channel of each image (that is
-    the published code's BatchNorm of one image), or z without `norm`.  ValueError: another gate.
+    n(z) = (z - mean) / sqrt(variance + 1e-5) over the pixels of a channel, or z without `norm`.
     """
 
     key: Tensor
@@ -112,8 +111,7 @@ def opened(model: nn.Module) -> nn.Module:
 def guessed(leak: Leak, gamma: Tensor, beta: Tensor, lock: str = "lock") -> Leak:
     """The leak of `shared`, for `opened`, with gains and shifts of somebody's choice.
 
-    gamma, beta (O,), or (V, O) for a stack (ValueError: another number); with the true ones it is
-    the positive control.  lock: the name of the layer.
+    gamma, beta (O,), or (V, O) for a stack; ValueError for others.  lock: the layer's name.
     """
     lead = () if leak.victims is None else (leak.victims,)
     wanted = (*lead, leak.weights[f"{lock}.conv.weight"].shape[len(lead)])
@@ -140,8 +138,8 @@ def _behind(lock: str, g: Gradient, leak: Leak, x: Tensor, q: Tensor, *opens: Te
 class gains_searched(Word):
     """g(W, x', y; gamma, beta), behind a lock whose gains and shifts are searched with the image.
 
-    They begin at the guess that `guessed` puts into the leak (ValueError without), and are found in
-    `unknowns["gamma"]` and `["beta"]` (V, O).  Nothing private is known.  lock: its name.
+    They begin at the guess of `guessed` (ValueError without), and end in `unknowns["gamma"]` and
+    `["beta"]` (V, O).  Nothing private is known.  lock: its name.
     """
 
     lock: str = "lock"
@@ -158,8 +156,8 @@ class gains_searched(Word):
 class key_searched(Word):
     """The same with gamma = s(A k + a), beta = s(B k + b), and k searched from 1/2 everywhere.
 
-    The attacker of the published test, who owns the maps (`shared(…, maps=True)`; ValueError for a
-    leak without).  The result holds `unknowns["key"]` (V, L).  gate: s.  lock: its name.
+    By the published test's attacker, who owns the maps (`shared(…, maps=True)`, or ValueError).
+    The result holds `unknowns["key"]` (V, L).  gate: s.  lock: its name.
     """
 
     gate: str = "relu"

@@ -237,10 +237,7 @@ def grad_inversion(leak: Leak, *, layer: str | None = None) -> Tensor:
 
 
 def listed(counts: Tensor) -> Tensor:
-    """The ascending labels (B,), or (V, B), that counts (C,), or (V, C), stand for.
-
-    Raises ValueError for counts that are not whole numbers, or differ between victims in their sum.
-    """
+    """The ascending labels (B,), or (V, B), of counts (C,), or (V, C); ValueError for no counts."""
     n = torch.as_tensor(counts)
     fit, got = n.dtype == torch.int64 and n.ndim in (1, 2), f"shape {tuple(n.shape)} of {n.dtype}"
     require(fit and (n >= 0).all(), "counts", got, "(C,) or (V, C) int64, n >= 0")

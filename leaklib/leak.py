@@ -23,10 +23,7 @@ STATISTICS = ("running_mean", "running_var")  # of BatchNorm
 
 @dataclass(frozen=True)
 class Leak:
-    """What crosses the wire in one round, and what the server sent before it.
-
-    Tensors by name; those of a stack all have a leading axis of V victims.
-    """
+    """What crosses the wire in one round, and before it; tensors of a stack have an axis of V."""
 
     weights: Tensors  # W_t, the weights that the client started from
     update: Tensors  # what the client sent: the gradient, or its new weights W_{t+1}
@@ -48,10 +45,7 @@ class Leak:
 
     @property
     def rounding(self) -> Tensors:
-        """How far each entry of `direction` may be off, because new weights are kept rounded.
-
-        0 for a gradient; for weights a unit in the last place of the larger, as holds of few steps.
-        """
+        """How far `direction` may be off: of weights, a unit in the larger's last place."""
         if self.kind == "gradient":
             return {name: torch.zeros_like(tensor) for name, tensor in self.update.items()}
         W, up = self.weights, torch.tensor(torch.inf)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ._errors import require
 
 __all__ = [
-    "mse", "psnr", "ssim", "success_rate", "match", "in_order", "levelled",
+    "mse", "psnr", "ssim", "success_rate", "match", "levelled",
     "label_accuracy", "count_accuracy",
 ]  # fmt: skip
 
@@ -59,12 +59,6 @@ def match(images: Tensor, truth: Tensor) -> Tensor:
     cost = apart.square().mean((-3, -2, -1)).cpu()  # (V, B, B): truth by reconstruction
     pairs = [linear_sum_assignment(c.numpy()) for c in cost.reshape(-1, *cost.shape[-2:])]
     return torch.stack([torch.from_numpy(found) for _, found in pairs]).reshape(truth.shape[:-3])
-
-
-def in_order(images: Tensor, truth: Tensor) -> Tensor:
-    """The images, such as those of a `Reconstruction`, in the order and the shape of the truth."""
-    numbers = match(images, truth).to(images.device)[..., None, None, None]  # (V, B, 1, 1, 1)
-    return images.reshape(truth.shape).take_along_dim(numbers, dim=-4)
 
 
 def levelled(images: Tensor, truth: Tensor) -> Tensor:

@@ -125,8 +125,8 @@ def resnet18(
 def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.Sequential:
     """A network for cats (0) and dogs (1), after Mu 2023: fully connected, or convolutional.
 
-    x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet` (or
-    ValueError), with their `settings` and errors.  The layers are ours: only the abstract was read.
+    x (N, 3, size, size) -> logits (N, 2).  kind: "linear" is an `mlp`, "convolution" a `lenet`,
+    with their `settings`.  The layers are ours: only the abstract was read.
     """
     kinds = {"linear": mlp, "convolution": lenet}
     one_of("kind", kind, kinds)
@@ -135,10 +135,7 @@ def cats_dogs(kind: str = "convolution", size: int = 32, **settings: Any) -> nn.
 
 @torch.no_grad()
 def init_uniform(model: nn.Module, a: float = 0.5, seed: int = 0) -> nn.Module:
-    """Draw the parameters from U(-a, a), a > 0 or ValueError, in place, and return the model.
-
-    Source: Zhu et al. 2019, published code (a = 0.5).
-    """
+    """Draw the parameters from U(-a, a), a > 0, in place (Zhu et al. 2019); returns the model."""
     positive("a", a, "half the width of the interval (-a, a)")
     generator = random.weights(seed)
     for parameter in model.parameters():

@@ -1,7 +1,4 @@
-"""What is believed of images: a number, small for pictures and large for noise.
-
-A prior takes one problem's images (B, C, H, W); an attack adds what it returns to its distance.
-"""
+"""What is believed of one problem's images (B, C, H, W): small for pictures, large for noise."""
 
 from dataclasses import dataclass
 
@@ -40,8 +37,7 @@ class smooth(Word):
     """Minus the log probability, up to a constant, of an image with differences of Laplace's law.
 
     (sum |x_{i+1,j} - x_ij| + sum |x_{i,j+1} - x_ij|) / scale, with scale > 0 (or ValueError) the
-    mean difference; since these are not independent, more than one measures (0.1 in photographs)
-    serves best.  Source: Balunovic et al. 2022 (priors of images).
+    mean difference, or more: they are not independent.  Source: Balunovic et al. 2022.
 
     >>> smooth(scale=0.5)(torch.eye(2))
     tensor(8.)

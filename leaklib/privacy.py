@@ -39,8 +39,8 @@ def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
 
         Phi( Phi^-1(prior) + sqrt(steps) / noise )
 
-    prior: in [0, 1], how often a guess without any message is right, say 1/N for one of N equally
-    likely images.  noise, steps: as in `epsilon`, for full batches; all other images may be known.
+    prior: in [0, 1], how often a guess without any message is right, say 1/N of N images.  noise,
+    steps: as in `epsilon`, for full batches; all other images may be known.
     Source: Hayes, Mahloujifar & Balle 2023, abstract; the formula is of Dong, Roth & Su 2022.
     """
     _check(noise, steps)

@@ -58,8 +58,7 @@ class Attack:
     measure: Distance | None = None
     """The distance that says `converged`, where it is not `distance`: then nothing stops early."""
     scale_free: bool = False
-    """Whether the size of a gradient is not matched.  Then labels that are searched are read as
-    argmax (y' - p), with p what the network says of x'."""
+    """Whether a gradient's size is not matched; joint labels are then argmax (y' - p)."""
     start: str | Tensor = "half"
     """"half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images like (V, R, B, C, H, W)."""
     solver: Callable[..., solvers.Solution] = solvers.lbfgs
@@ -110,7 +109,7 @@ class Attack:
 
 
 def _differ(one: object, other: object) -> bool:
-    """Whether two fields hold different things; tensors, which have no truth, by identity."""
+    # tensors, whose equality has no truth, by identity
     return one is not other and (torch.is_tensor(one) or torch.is_tensor(other) or one != other)
 
 

@@ -203,11 +203,10 @@ def first_points(
 
 def first_unknowns(attack: "Attack", leaks: Leak, like: Tensor) -> Tensors:
     """Where each of the other unknowns begins, {name: (V, n)}."""
-    firsts = {}
-    for name, begin in {**getattr(attack.predict, "unknowns", {}), **attack.unknowns}.items():
-        value = torch.as_tensor(begin(leaks) if callable(begin) else begin).to(like)
-        firsts[name] = value if value.ndim else value.expand(leaks.victims or 1, 1)
-    return firsts
+    begins = {**getattr(attack.predict, "unknowns", {}), **attack.unknowns}
+    firsts = {n: begin(leaks) if callable(begin) else begin for n, begin in begins.items()}
+    firsts = {n: torch.as_tensor(first).to(like) for n, first in firsts.items()}
+    return {n: t if t.ndim else t.expand(leaks.victims or 1, 1) for n, t in firsts.items()}
 
 
 def distances_of(

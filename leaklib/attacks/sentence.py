@@ -10,8 +10,6 @@ from .predict import single_step
 if TYPE_CHECKING:
     from .attack import Attack
 
-GREEK = ("alpha", "beta", "gamma", "lambda", "sigma")
-
 
 def in_words(a: "Attack") -> str:
     """The attack's sentence, a few short lines."""
@@ -80,8 +78,8 @@ def _formula(word: object, of: str) -> str:
 
 
 def _letter(name: str) -> str:
-    is_letter = len(name.rstrip("'")) == 1
-    return rf"\{name}" if name in GREEK else name if is_letter else _upright(name)
+    is_greek, is_latin = name in ("alpha", "beta", "gamma", "sigma"), len(name.rstrip("'")) == 1
+    return rf"\{name}" if is_greek else name if is_latin else _upright(name)
 
 
 def _upright(name: str) -> str:

@@ -24,8 +24,7 @@ from ..random import generator
 from .layers import LAYERS, Activation, Linear, Stage, leaves, windows
 
 PROBES = 40  # random vectors behind a standard deviation, which is right to about 11 %
-POWERS = 3  # of a matrix, behind its condition
-REFINEMENTS = 2
+POWERS, REFINEMENTS = 3, 2  # of a matrix, behind its condition; and of a solution
 RIDGE = 1e-9  # what a matrix gets that has no inverse, its diagonal being 1
 
 

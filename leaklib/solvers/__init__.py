@@ -6,6 +6,7 @@ tensor or a tuple of them.  Problem p only reads z[p], so one backward pass give
 It leaves after so many `steps` (evaluations), at its `tolerance`, and when it is not finite.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,8 @@ from torch import Tensor
 
 from .._errors import positive, require
 from .._words import Word
-from .frequencies import in_frequencies
 from .history import Pairs
-from .run import Objective, Points, Run, Solution
+from .run import Objective, Points, Run, Solution, in_frequencies
 
 __all__ = ["lbfgs", "lbfgs_torch", "adam", "sign_adam", "Solution", "Points", "Objective"]
 
@@ -30,17 +30,15 @@ class Solver(Word):
     ) -> Solution:  # fmt: skip
         return self.minimise(Run(objective, z, steps, tolerance, progress))
 
-    def minimise(self, run: Run) -> Solution:
-        raise NotImplementedError
+    minimise: Callable[[Run], Solution]  # evaluates until the run is over
 
 
 @dataclass(frozen=True, repr=False)
 class TorchLBFGS(Solver):
     """`torch.optim.LBFGS(lr=1)` as the papers use it, followed problem by problem: no safeguard.
 
-    z <- z - H grad f, whatever the objective then does.  One step is one inner iteration of torch,
-    so the papers' 300 calls of 20 iterations are 6,000 steps.  A problem leaves at torch's own
-    thresholds too (gradient 1e-7, slope 1e-9).  history: how many pairs H is made of.
+    z <- z - H grad f, whatever the objective then does.  The papers' 300 calls of 20 iterations are
+    6,000 steps.  A problem leaves at torch's thresholds too.  history: how many pairs H is made of.
 
     >>> away = lambda z, index: (z - 1).square().sum(-1)
     >>> lbfgs_torch(away, torch.zeros(2, 3), steps=50).z.round(decimals=3)[0]
@@ -110,7 +108,6 @@ class LBFGS(TorchLBFGS):
     A step z + t d must pass Armijo's test, f(z + t d) <= f(z) + 1e-4 t <grad f, d>; else t shrinks,
     for this problem only.  A problem also leaves when its gradient vanishes (below 1e-7 everywhere,
     or 1e-7 of the first where that was below 1), or when no step helps any more.
-
     history: as in `lbfgs_torch`.
     whiten: a z of shape (P, B, C, H, W) holds pictures, and the search is for the v in
     x = start + T' diag(s) v, T the discrete cosine transform.  s^4 is the spectrum of what has to

@@ -5,7 +5,7 @@ import torch
 from torch.func import vmap
 
 from leaklib import client, distances, models, solvers
-from leaklib.solvers import frequencies
+from leaklib.solvers import run as frequencies
 from leaklib.solvers.history import Pairs
 
 ALL = [solvers.lbfgs, solvers.lbfgs_torch, solvers.adam, solvers.sign_adam]
