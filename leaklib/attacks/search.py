@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 CONVERGED = 1e-7
 """An attack has converged when its distance is this small against that of a zero gradient, or of
 `GREY` grey images where that is less: to some networks any image would look matched."""
-STOP, GREY = 1e-9, 1e3  # a problem stops when its objective is STOP times the same
+STOP = 1e-9  # a problem stops when its objective is this small against the same
+GREY = 1e3
 KINDS = ("gradient", "weights")
 STARTS: dict[str, Callable[..., Tensor]] = {
     "half": lambda size, generator: torch.full(size, 0.5),
