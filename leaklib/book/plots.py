@@ -19,6 +19,8 @@ from .. import metrics
 from .._errors import bad
 from ..attacks import Reconstruction
 
+__all__ = ["Picture", "images", "row", "snapshots", "convergence", "lines", "bars"]
+
 # Okabe & Ito's colors, which any kind of color vision can tell apart
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {

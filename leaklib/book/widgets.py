@@ -12,6 +12,8 @@ from itertools import product
 from .._errors import bad
 from .plots import Picture
 
+__all__ = ["explore"]
+
 MOST_FRAMES = 200
 
 
