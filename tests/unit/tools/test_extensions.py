@@ -340,3 +340,14 @@ def test_the_page_lists_every_public_module():
     of_pages = {"book", *(f"book.{name}" for name in ("plots", "results", "widgets"))}
     assert set(listed) == {*leaklib.__all__, *of_pages, "course.challenge", "course.grading"}
     assert len(listed) == len(set(listed))
+
+
+LISTED = re.findall(
+    r"leaklib-module:: (\S+)", (notebooks.ROOT / "book" / "api.md").read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_public_name_of_a_listed_module_can_be_shown(name):
+    module = importlib.import_module(f"leaklib.{name}")
+    assert module.__all__ and len([api.entries(module, public) for public in module.__all__]) > 0
