@@ -17,7 +17,7 @@ from ._numbers import inverse, norm, total
 from ._words import Word
 from .client import check_leak, gradient
 from .defenses import noise_factors, spacing_of
-from .leak import Leak, Tensors, stack
+from .leak import Leak, Tensors, as_stack
 
 __all__ = ["entries_sent", "scale_free", "within_cells", "left_out", "noisy_weights",
            "without_zeros", "likeliest"]  # fmt: skip
@@ -107,7 +107,7 @@ def likeliest(
     """
     check_leak(model, leak)
     require(leak.batch_size == 1, "leak", f"a batch of {leak.batch_size}", "one image")
-    leaks = leak if leak.victims is not None else stack([leak])
+    leaks = as_stack(leak)
 
     def distance(W: Tensors, update: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
         seen = replace(leak, weights=W, update=update, buffers=buffers, victims=None)

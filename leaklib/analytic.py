@@ -12,7 +12,7 @@ from .attacks import CONVERGED, search
 from .chain import recursion
 from .client import gradient, logits_shape, state
 from .distances import l2
-from .leak import Leak, stack
+from .leak import Leak, as_stack
 
 __all__ = [
     "EXACT", "DOUBTFUL", "Equations", "Plan", "Inversion", "linear_input", "linear_rows", "plan",
@@ -172,7 +172,7 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
     require(leak.kind == "gradient", "leak", came, "a gradient")
     cause, chain = plan(model, shape).cause, recursion.stages(model, shape)
     require(not cause, "model", cause, "a chain that plan(model, shape) finds a way through")
-    leaks, last = leak if leak.victims is not None else stack([leak]), chain[-1].name
+    leaks, last = as_stack(leak), chain[-1].name
     some = (leaks.update[f"{last}.bias".removeprefix(".")] != 0).any(-1).all()
     require(some, "leak", f"a gradient of all zeros at {last!r}", "one of an image not yet learned")
     labels = label_rules.idlg(leaks, layer=last)  # (V, 1)

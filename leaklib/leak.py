@@ -117,6 +117,11 @@ def stack(leaks: Iterable[Leak]) -> Leak:
     return _piled("leaks", list(leaks), "a single Leak", torch.stack)
 
 
+def as_stack(leak: Leak) -> Leak:
+    """The leak itself where it is a stack, else a stack of it alone."""
+    return leak if leak.victims is not None else stack([leak])
+
+
 def join(stacks: Iterable[Leak]) -> Leak:
     """Several stacks of the same network as one, victims after victims.  Raises as `stack` does."""
     return _piled("stacks", list(stacks), "a stack", torch.cat)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .. import client, distances, labels, priors, solvers
 from .._batching import first
-from ..leak import Leak, Tensors, stack
+from ..leak import Leak, Tensors, as_stack
 from . import search
 from .attack import Attack
 from .feedback import dlg_fb
@@ -48,7 +48,7 @@ def plain(
     classes = search.check(model, leak, shape, attack.reads)
     y = search.labels_of(attack, model, leak, 1, classes)  # (1, B); None: to be searched
     X, U = search.first_points(attack, 1, shape, first(h), seed, classes, y is None)
-    c = search.first_unknowns(attack, stack([leak]), X)
+    c = search.first_unknowns(attack, as_stack(leak), X)
 
     def guess(z: Any) -> tuple[Tensor, Tensor, Tensors]:
         x, *rest = (part[0] for part in z)  # a solver's z has an axis of problems: here of one

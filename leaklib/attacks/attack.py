@@ -85,6 +85,11 @@ class Attack:
             object.__setattr__(self, name, value)
 
     @property
+    def searched(self) -> dict[str, Any]:
+        """The unknowns, with those of `predict`, by where each begins."""
+        return {**getattr(self.predict, "unknowns", {}), **self.unknowns}
+
+    @property
     def changed(self) -> list[str]:
         """The fields in which it differs from the attack that it was changed from."""
         names = [part.name for part in fields(self) if part.compare and part.name != "name"]

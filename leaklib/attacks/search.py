@@ -16,7 +16,7 @@ from .._batching import batched, each, first
 from .._errors import bad, require
 from ..chain import gradients
 from ..client import check_leak, gradient, logits_shape
-from ..leak import Leak, Tensors, stack
+from ..leak import Leak, Tensors, as_stack
 from ..solvers import Objective
 from .predict import single_step
 
@@ -76,7 +76,7 @@ def match(
 ) -> Reconstruction:
     """The images x', labels y' and other unknowns c that minimise the attack's sentence."""
     classes = check(model, leak, shape, attack.reads)
-    leaks = leak if leak.victims is not None else stack([leak])
+    leaks = as_stack(leak)
     h, like = leaks.direction, first(leaks.update)
     V, R = len(like), attack.restarts
     labels = labels_of(attack, model, leak, V, classes)
@@ -204,8 +204,8 @@ def first_points(
 
 def first_unknowns(attack: "Attack", leaks: Leak, like: Tensor) -> Tensors:
     """Where each of the other unknowns begins, {name: (V, n)}."""
-    begins = {**getattr(attack.predict, "unknowns", {}), **attack.unknowns}
-    firsts = {n: begin(leaks) if callable(begin) else begin for n, begin in begins.items()}
+    begins = attack.searched.items()
+    firsts = {n: begin(leaks) if callable(begin) else begin for n, begin in begins}
     firsts = {n: torch.as_tensor(first).to(like) for n, first in firsts.items()}
     return {n: t if t.ndim else t.expand(leaks.victims or 1, 1) for n, t in firsts.items()}
 

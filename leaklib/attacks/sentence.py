@@ -66,7 +66,7 @@ def named(word: object) -> str:
 def searched(a: "Attack") -> tuple[list[str], list[str]]:
     """What a guess is made of, y standing for labels that are not searched; and the unknowns."""
     label = "y'" if isinstance(a.labels, str) else "y"
-    return ["x'", label], list({**getattr(a.predict, "unknowns", {}), **a.unknowns})
+    return ["x'", label], list(a.searched)
 
 
 def is_rule(a: "Attack") -> bool:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .._errors import positive, require
 from .._words import Word
+from .frequencies import in_frequencies
 from .history import Pairs
-from .run import Objective, Points, Run, Solution, in_frequencies
+from .run import Objective, Points, Run, Solution
 
 __all__ = ["lbfgs", "lbfgs_torch", "adam", "sign_adam", "Solution", "Points", "Objective"]
 

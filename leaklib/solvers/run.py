@@ -1,9 +1,7 @@
 """The bookkeeping of many problems at once, whatever steps they take."""
 
-import math
 from collections.abc import Callable
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,53 +101,3 @@ class Run:
 def on_parts(fn: Callable[..., Tensor], *points: Points) -> Points:
     """fn of the tensors, or of the tensors of the tuples place by place."""
     return tuple(map(fn, *points)) if isinstance(points[0], tuple) else fn(*points)
-
-
-def in_frequencies(
-    minimise: Callable[..., Solution], objective: Objective, z: Points, **settings: Any
-) -> Solution:
-    """minimise(objective, z) in coordinates v, zero at z, in which pictures are nearly white."""
-    s = on_parts(lambda start: scales(start) if start.ndim == 5 else start, z)
-
-    def moved(start: Tensor, s: Tensor, v: Tensor) -> Tensor:
-        return start + (picture(s * v) if v.ndim == 5 else v)
-
-    def of_coordinates(v: Points, index: Tensor) -> Tensor:
-        return objective(on_parts(lambda z, s, v: moved(z[index], s[index], v), z, s, v), index)
-
-    found = minimise(of_coordinates, on_parts(torch.zeros_like, z), **settings)
-    snapshots = {count: on_parts(moved, z, s, v) for count, v in found.snapshots.items()}
-    return found._replace(z=on_parts(moved, z, s, found.z), snapshots=snapshots)
-
-
-def scales(start: Tensor) -> Tensor:
-    """s (P, 1, C, H, W) for every frequency of the pictures that start at (P, B, C, H, W)."""
-    C, H, W = start.shape[-3:]
-    down, right = (torch.arange(n).to(start) for n in (H, W))
-    brightness = torch.tensor([1.0] + [0.09 if C == 3 else 1.0] * (C - 1)).to(start)
-    pictures = brightness[:, None, None] / (1 + down[:, None].square() + right.square())
-    fine = (cosines(H, start) @ start @ cosines(W, start).mT)[..., H // 2 :, W // 2 :]
-    noise = fine.square().mean((1, 2, 3, 4)).clamp(max=1e3) / 10  # (P,)
-    return (pictures + noise[:, None, None, None, None]) ** 0.25
-
-
-def picture(coefficients: Tensor) -> Tensor:
-    """Pictures (P, B, C, H, W) from those of the cosines over height, width and three colours."""
-    C, H, W = coefficients.shape[-3:]
-    x = cosines(H, coefficients).mT @ coefficients @ cosines(W, coefficients)
-    if C != 3:
-        return x
-    return (cosines(3, x).mT @ x.flatten(-2)).reshape(x.shape)  # (3, 3) @ (P, B, 3, H W)
-
-
-def cosines(n: int, like: Tensor) -> Tensor:
-    """The orthogonal matrix (n, n) of the discrete cosine transform; row f has frequency f."""
-    return _cosines_once(n, like.dtype, like.device)
-
-
-@cache
-def _cosines_once(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    place = torch.arange(n, dtype=dtype, device=device)
-    rows = (math.pi / n * place[:, None] * (place + 0.5)).cos() * math.sqrt(2 / n)
-    rows[0] /= math.sqrt(2)
-    return rows
