@@ -28,3 +28,14 @@ def at_least_0(name: str, value: float, what: str) -> None:
 
 def share(name: str, value: float) -> None:
     require(0 <= value <= 1, name, value, "a share from 0 to 1")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    said, known = str(error).lower(), ("out of memory", "can't allocate", "not enough memory")
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or any(
+        words in said for words in known
+    )
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

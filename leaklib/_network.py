@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ._errors import bad, require
+from ._errors import bad, first_line, is_out_of_memory, require
 from .leak import Tensors
 
 Forward = Callable[[Tensors, Tensors, Tensor], Any]
@@ -22,7 +22,7 @@ Forward = Callable[[Tensors, Tensors, Tensor], Any]
 def function(model: nn.Module) -> Forward:
     """F(W, buffers, x): the network's output with these tensors in the place of its own.
 
-    What is not given, the network's own stands in for.  A tensor that several modules use is
+    What is not given, the network's own stands in for; other buffers are passed over.  A tensor that several modules use is
     exchanged in all of them.  Raises ValueError for a network that cannot be copied.
     """
     network = copied(model)
@@ -31,7 +31,7 @@ def function(model: nn.Module) -> Forward:
 
     def forward(W: Tensors, buffers: Tensors, x: Tensor) -> Any:
         # clones, because a forward pass may write into buffers
-        moved = {name: tensor.clone() for name, tensor in {**own, **buffers}.items()}
+        moved = {n: t.clone() for n, t in {**own, **buffers}.items() if n in places}
         # of attention, only this kernel has second derivatives on every device
         with _holding(places, {**moved, **W}), sdpa_kernel(SDPBackend.MATH):
             return network(x)
@@ -52,7 +52,7 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, shared)
     except Exception as error:
-        came = f"a network that cannot be copied ({type(error).__name__}: {_first_line(error)})"
+        came = f"a network that cannot be copied ({type(error).__name__}: {first_line(error)})"
         raise bad("model", came, "one that copy.deepcopy can copy, such as model.module") from error
 
 
@@ -115,15 +115,16 @@ def examined(
     forward = with_leak(model)
     trouble = _trouble(forward, noise)
     if trouble:
-        helps = not _trouble(with_leak(copied(model).eval()), noise)
-        raise bad("model", trouble, "model.eval()" if helps else "a network without such layers")
+        layer = _ends_in_eval(model, lambda network: _trouble(with_leak(network), noise) is None)
+        came = trouble if layer is None else f"{trouble}, by its layer {layer!r}"
+        raise bad("model", came, "a network without" if layer is None else "model.eval()")
     try:
         logits = forward(noise[:B])
     except Exception as error:
         if is_out_of_memory(error):
             raise
         got = f"{tuple(shape)} of {like.dtype}"
-        wanted = f"images, in floating point, that the network takes ({_first_line(error)})"
+        wanted = f"images, in floating point, that the network takes ({first_line(error)})"
         raise bad(name, got, wanted) from error
     is_tensor = torch.is_tensor(logits) and logits.is_floating_point() and logits.ndim > 0
     came = f"shape {tuple(logits.shape)}" if torch.is_tensor(logits) else type(logits).__name__
@@ -151,17 +152,17 @@ def _trouble(network: Callable[[Tensor], Any], noise: Tensor) -> str | None:
     return None
 
 
+def _ends_in_eval(model: nn.Module, is_sound: Callable[[nn.Module], bool]) -> str | None:
+    """The layer with whose evaluation mode the network is sound at last; None where it never is."""
+    network = copied(model)
+    for name, module in network.named_modules():
+        module.training = False  # its own alone: those of its children come later
+        if is_sound(network):
+            return name
+    return None
+
+
 def _alike(one: Tensor, other: Tensor) -> bool:
     """Equal up to what rounding does."""
     one, other = one.float(), other.float()
     return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    said = str(error).lower()
-    known = ("out of memory", "can't allocate", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in said for w in known)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

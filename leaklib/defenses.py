@@ -12,12 +12,14 @@ from functools import partial, reduce
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from . import random
 from ._batching import batched
 from ._errors import at_least_0, one_of, positive, require, share
+from ._loss import Loss
 from ._numbers import norm, total
 from .client import InPlaceOfGradient, OnWeights, gradient
 from .leak import Tensors
@@ -158,9 +160,11 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
     positive("clip", clip, "a norm")
     at_least_0("noise", noise, "a multiple of clip")
 
-    def clipped_and_noisy(model: nn.Module, generator: torch.Generator) -> Callable[..., Tensors]:
+    def clipped_and_noisy(
+        model: nn.Module, generator: torch.Generator, loss: Loss = F.cross_entropy
+    ) -> Callable[..., Tensors]:
         def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-            one = lambda x, y: _flat(gradient(model)(W, x[None], y[None], buffers))  # noqa: E731
+            one = lambda x, y: _flat(gradient(model, loss)(W, x[None], y[None], buffers))  # noqa: E731
             each = batched(one)(x, y)  # (B, N)
             scale = (clip / each.norm(dim=1)).clamp(max=1)  # (B,)
             noisy = _noisy("gaussian", noise * clip, False, _shaped(scale @ each, W), generator)
@@ -187,7 +191,9 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
     """
     share("q", q)
 
-    def with_columns_dropped(model: nn.Module, _: torch.Generator) -> Callable[..., Tensors]:
+    def with_columns_dropped(
+        model: nn.Module, _: torch.Generator, loss: Loss = F.cross_entropy
+    ) -> Callable[..., Tensors]:
         linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
         wanted = f"a linear layer of the model: {', '.join(linear)}"
         require(layer in linear, "layer", repr(layer), wanted)
@@ -205,7 +211,7 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
 
             scores = total(score(image) for image in x)
             dropped = scores.argsort()[: int(q * len(scores))]
-            update, weight = gradient(model)(W, x, y, buffers), f"{layer}.weight"
+            update, weight = gradient(model, loss)(W, x, y, buffers), f"{layer}.weight"
             return {**update, weight: update[weight].index_fill(1, dropped, 0)}
 
         return g
