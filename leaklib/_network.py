@@ -5,6 +5,7 @@ is: its parameters, buffers, hooks and modes.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +23,9 @@ Forward = Callable[[Tensors, Tensors, Tensor], Any]
 def function(model: nn.Module) -> Forward:
     """F(W, buffers, x): the network's output with these tensors in the place of its own.
 
-    What is not given, the network's own stands in for; other buffers are passed over.  A tensor that several modules use is
-    exchanged in all of them.  Raises ValueError for a network that cannot be copied.
+    What is not given, the network's own stands in for; buffers that it lacks are passed over.  A
+    tensor that several modules use is exchanged in all of them.  Raises ValueError for a network
+    that cannot be copied.
     """
     network = copied(model)
     places = _places(network)
@@ -103,7 +105,8 @@ def examined(
 
     like: a tensor of the images' dtype and device.  name: the argument that the images come from.
     Raises ValueError for images that the network does not take, for an output without a row for
-    each image, and for one that is random or in which the images of a batch are mixed.
+    each image, and for one that is random or in which the images of a batch are mixed; warns where
+    only a constant is told by all of them, for which no derivative answers.
     """
     draws, B = torch.Generator().manual_seed(0), shape[0]
     noise = torch.rand((max(B, 3), *shape[1:]), generator=draws).to(like.device, like.dtype)
@@ -113,11 +116,13 @@ def examined(
         return lambda x: forward(W or {}, buffers or {}, x)
 
     forward = with_leak(model)
-    trouble = _trouble(forward, noise)
+    trouble = _trouble(forward, noise, B)
     if trouble:
-        layer = _ends_in_eval(model, lambda network: _trouble(with_leak(network), noise) is None)
+        is_sound = lambda network: _trouble(with_leak(network), noise, B) is None  # noqa: E731
+        layer = _ends_in_eval(model, is_sound)
         came = trouble if layer is None else f"{trouble}, by its layer {layer!r}"
-        raise bad("model", came, "a network without" if layer is None else "model.eval()")
+        if layer is not None or B > 1 or trouble is RANDOM:
+            raise bad("model", came, "a network without" if layer is None else "model.eval()")
     try:
         logits = forward(noise[:B])
     except Exception as error:
@@ -130,26 +135,38 @@ def examined(
     came = f"shape {tuple(logits.shape)}" if torch.is_tensor(logits) else type(logits).__name__
     fit = is_tensor and len(logits) == B
     require(fit, "model", f"an output of {came}", f"a tensor with {B} rows, such as logits (B, C)")
+    if B > 1 and not _alike(logits[0], forward(noise[:1])[0]):
+        said = "this network computes something of a batch that it treats as a constant"
+        warnings.warn(f"{said}: what is true of an image alone does not hold", stacklevel=3)
     return logits
 
 
-def _trouble(network: Callable[[Tensor], Any], noise: Tensor) -> str | None:
-    """What makes the outputs (3, ...) for noise (3, ...) no function of each image by itself."""
-    devices = [noise.device] if noise.is_cuda else []
-    with torch.random.fork_rng(devices):
-        before = torch.get_rng_state()
-        try:
-            one, again, other = (network(noise[rows]) for rows in ([0, 1], [0, 1], [0, 2]))
-        except Exception:  # of no tensor, or of no batch of two: the caller sees to the others
+RANDOM = "a network whose output is random, as dropout makes it in training mode"
+MIXES = "a network that mixes the images of a batch, as BatchNorm does in training mode"
+
+
+def _trouble(network: Callable[[Tensor], Any], noise: Tensor, B: int) -> str | None:
+    """What makes the outputs for noise no function of each image by itself."""
+    with torch.random.fork_rng([noise.device] if noise.is_cuda else []), torch.enable_grad():
+        for x in (noise[:2], noise[:B]):  # not every network takes batches of two
+            before, x = torch.get_rng_state(), x.clone().requires_grad_()
+            try:
+                one, again = network(x), network(x)
+                break
+            except Exception:  # the caller sees to it
+                continue
+        else:
             return None
-        drew = not torch.equal(before, torch.get_rng_state())
-    if not torch.is_tensor(one) or one.ndim == 0:
-        return None
-    if drew or not _alike(one, again):
-        return "a network whose output is random, as dropout makes it in training mode"
-    if not _alike(one[0], other[0]):
-        return "a network that mixes the images of a batch, as BatchNorm does in training mode"
-    return None
+        if not torch.is_tensor(one) or one.ndim == 0:
+            return None
+        if not (torch.equal(before, torch.get_rng_state()) and _alike(one, again)):
+            return RANDOM
+        if len(x) == 1 or not one.requires_grad:
+            return None
+        # weights, for a plain sum of outputs may be the same for all images
+        some = one[0].flatten() @ torch.linspace(1, 2, one[0].numel()).to(one)
+        (by_x,) = torch.autograd.grad(some, x, allow_unused=True, materialize_grads=True)
+        return MIXES if by_x[1:].nan_to_num().any() else None
 
 
 def _ends_in_eval(model: nn.Module, is_sound: Callable[[nn.Module], bool]) -> str | None:
@@ -164,5 +181,5 @@ def _ends_in_eval(model: nn.Module, is_sound: Callable[[nn.Module], bool]) -> st
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     """Equal up to what rounding does."""
-    one, other = one.float(), other.float()
+    one, other = one.detach().float(), other.detach().float()
     return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True)

@@ -218,13 +218,13 @@ def check_leak(model: nn.Module, leak: Leak) -> None:
     lead = () if leak.victims is None else (leak.victims,)
     for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
         held, at = getattr(leak, part), f"leak.{part}"
-        unknown = [name for name in held if name not in of_model and part != "buffers"]
-        require(not unknown, at, unknown, f"the model's names: {list(of_model)}")
         for name, tensor in of_model.items():
             require(name in held, at, f"no {name!r}", f"the model's names: {list(of_model)}")
             got, where, shape = held[name], f"{at}[{name!r}]", (*lead, *tensor.shape)
             require(got.shape == shape, where, f"shape {tuple(got.shape)}", f"the model's {shape}")
             require(got.isfinite().all(), where, "NaN or infinite entries", "finite numbers")
+        unknown = [name for name in held if name not in of_model and part != "buffers"]
+        require(not unknown, at, unknown, f"the model's names: {list(of_model)}")
 
 
 def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:

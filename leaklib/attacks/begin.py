@@ -84,8 +84,8 @@ def targets_of(
         came = '"joint", which searches probabilities of classes, and another kind of loss'
         require(takes_classes, "labels", came, "targets, as the loss takes them")
         return None, output.new_zeros(V, B, 0)
-    is_rule = callable(given) and not torch.is_tensor(given)
-    values: Any = given(leak, model, attack.loss) if is_rule else given
+    rule: Any = given if callable(given) and not torch.is_tensor(given) else None
+    values: Any = given if rule is None else rule(leak, model, attack.loss)
     try:
         labels = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
@@ -100,7 +100,7 @@ def targets_of(
         raise bad("labels", f"shape {tuple(labels.shape)}", f"({V}, {B})") from None
     low, high, C = int(labels.min()), int(labels.max()), output.shape[-1]
     require(-1 <= low <= high < C, "labels", f"{low} to {high}", f"0..{C - 1}, or -1")
-    came = f"-1 from {given!r}: no label can be told" if is_rule else "-1 for every image"
+    came = "-1 for every image" if rule is None else f"-1 from {rule!r}: no label can be told"
     require(high >= 0, "labels", came, 'class numbers, or "joint", by which they are searched')
     return labels, one_hot(labels.clamp(min=0), C).to(output)  # class 0 stands in for -1
 
@@ -111,16 +111,17 @@ def is_class_numbers(labels: Tensor) -> bool:
 
 def _targets(attack: "Attack", y: Tensor, V: int, output: Tensor) -> Tensor:
     """Targets (V, B, ...) out of these, or of (B, ...) for every victim: as the loss takes them."""
-    shared = y.expand(V, *y.shape) if y.ndim else y.expand(V, len(output))
-    is_of_victims = y.ndim > 1 and y.shape[:2] == (V, len(output))
-    for reading in (y, shared) if is_of_victims else (shared,):
+    fits = partial(check_targets, "labels", loss=attack.loss, output=output)
+    if y.ndim > 1 and y.shape[:2] == (V, len(output)):
         try:
-            for one in reading:
-                check_targets("labels", one, attack.loss, output)
-            return reading
-        except ValueError as error:
-            refused = error
-    raise refused
+            for of_victim in y:
+                fits(of_victim)
+            return y
+        except ValueError:
+            pass  # but perhaps V targets of B entries are B targets of so many
+    shared = y if y.ndim else y.expand(len(output))
+    fits(shared)
+    return shared.expand(V, *shared.shape)
 
 
 def first_points(
