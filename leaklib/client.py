@@ -1,6 +1,7 @@
 """What a client computes and sends: a `Leak`, which holds neither private images nor labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from . import _loss, _network, random
 from ._errors import bad, one_of, positive, require
 from ._loss import Loss
 from ._numbers import root
-from .leak import Leak, Tensors
+from .leak import PARTS, Leak, Tensors
 
 __all__ = [
     "Defense", "InPlaceOfGradient", "OnWeights", "Optimizer", "OPTIMIZERS",
@@ -91,7 +92,7 @@ def share_gradient(
     g, W, buffers, (x, y), generator = _client(model, x, y, loss, defense, seed)
     sent = g(W, x, y, buffers)
     sent = defense(sent, generator) if callable(defense) else sent
-    return Leak(W, sent, "gradient", buffers, len(x))
+    return _without_graph(Leak(W, sent, "gradient", buffers, len(x)))
 
 
 @torch.inference_mode(False)
@@ -120,7 +121,7 @@ def share_weights(
     elif callable(defense):
         moved = defense({name: W_t[name] - W[name] for name in W}, generator)
         W = {name: W_t[name] - d for name, d in moved.items()}
-    return Leak(W_t, W, "weights", buffers, len(x))
+    return _without_graph(Leak(W_t, W, "weights", buffers, len(x)))
 
 
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
@@ -252,5 +253,10 @@ def _client(
     generator = random.generator(seed, "noise", x.device)
     in_place = isinstance(defense, InPlaceOfGradient)
     g = defense.gradient(model, generator, loss) if in_place else gradient(model, loss)
-    # nothing that is sent holds a graph, whatever the caller's tensors belong to
     return g, *state(model), (x.detach().clone(), y.detach().clone()), generator
+
+
+def _without_graph(leak: Leak) -> Leak:
+    """Nothing that is sent leads back to the private image, whatever a defence returns."""
+    parts = {part: {n: t.detach() for n, t in getattr(leak, part).items()} for part in PARTS}
+    return replace(leak, **parts)

@@ -44,7 +44,8 @@ def check(attack: "Attack", model: nn.Module, leak: Leak, shape: Sequence[int]) 
 def examined(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Tensor:
     """The network's output (B, ...) for noise, once leak and shape fit it."""
     check_leak(model, leak)
-    is_shape = isinstance(shape, Sequence) and len(shape) > 1 and all(n > 0 for n in shape)
+    is_shape = isinstance(shape, Sequence) and len(shape) > 1
+    is_shape = is_shape and all(isinstance(n, int) and n > 0 for n in shape)
     require(is_shape, "shape", repr(shape), "(B, C, H, W) with every number positive")
     B, one = leak.batch_size, _one_of(leak)
     require(shape[0] == B, "shape", f"a batch of {shape[0]}", f"the leak's batch size {B}")
