@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from ._errors import first_line, is_out_of_memory
+
 
 def batched(problem: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """problem(*args) for P of them, each tensor with an axis more: by vmap, or in a loop."""
@@ -16,16 +18,21 @@ def batched(problem: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def evaluate(*args: Any) -> Tensor:
         nonlocal loop
         P = len(first(args))
-        if P > 1 and not loop:
-            try:
-                return vmap(problem)(*args)
-            except RuntimeError as error:
-                if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate" in str(error):
-                    raise
-                loop, why = True, str(error).splitlines()[0]
-                said = "this network cannot be batched by vmap, so its problems run one by one"
-                warnings.warn(f"{said} ({why})", stacklevel=2)
-        return torch.stack([problem(*each(lambda t: t[i], args)) for i in range(P)])  # noqa: B023
+        one = lambda i: problem(*each(lambda t: t[i], args))  # noqa: E731
+        try:
+            if P == 1 or loop:
+                return torch.stack([one(i) for i in range(P)])
+            return vmap(problem)(*args)
+        except Exception as error:
+            if is_out_of_memory(error):
+                error.add_note("Lower the victims of a stack, the restarts, or the batch size.")
+            if P == 1 or loop or is_out_of_memory(error):
+                raise
+            why = first_line(error)
+        values = torch.stack([one(i) for i in range(P)])  # or the error that is the problem's own
+        loop, said = True, "this network cannot be batched by vmap, so its problems run one by one"
+        warnings.warn(f"{said} ({why})", stacklevel=2)
+        return values
 
     return evaluate
 

@@ -45,3 +45,14 @@ def number(name: str, value: object, holds: Callable[[], bool], wanted: str) -> 
         fit = False
     is_short = isinstance(value, Real | str) or value is None
     require(fit, name, value if is_short else type(value).__name__, wanted)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    said, known = str(error).lower(), ("out of memory", "can't allocate", "not enough memory")
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or any(
+        words in said for words in known
+    )
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -5,6 +5,7 @@ is: its parameters, buffers, hooks and modes.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ._errors import bad, require
+from ._errors import bad, first_line, is_out_of_memory, require
 from .leak import Tensors
 
 Forward = Callable[[Tensors, Tensors, Tensor], Any]
@@ -22,8 +23,9 @@ Forward = Callable[[Tensors, Tensors, Tensor], Any]
 def function(model: nn.Module) -> Forward:
     """F(W, buffers, x): the network's output with these tensors in the place of its own.
 
-    What is not given, the network's own stands in for.  A tensor that several modules use is
-    exchanged in all of them.  Raises ValueError for a network that cannot be copied.
+    What is not given, the network's own stands in for; buffers that it lacks are passed over.  A
+    tensor that several modules use is exchanged in all of them.  Raises ValueError for a network
+    that cannot be copied.
     """
     network = copied(model)
     places = _places(network)
@@ -31,7 +33,7 @@ def function(model: nn.Module) -> Forward:
 
     def forward(W: Tensors, buffers: Tensors, x: Tensor) -> Any:
         # clones, because a forward pass may write into buffers
-        moved = {name: tensor.clone() for name, tensor in {**own, **buffers}.items()}
+        moved = {n: t.clone() for n, t in {**own, **buffers}.items() if n in places}
         # of attention, only this kernel has second derivatives on every device
         with _holding(places, {**moved, **W}), sdpa_kernel(SDPBackend.MATH):
             return network(x)
@@ -52,7 +54,7 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, shared)
     except Exception as error:
-        came = f"a network that cannot be copied ({type(error).__name__}: {_first_line(error)})"
+        came = f"a network that cannot be copied ({type(error).__name__}: {first_line(error)})"
         raise bad("model", came, "one that copy.deepcopy can copy, such as model.module") from error
 
 
@@ -103,7 +105,8 @@ def examined(
 
     like: a tensor of the images' dtype and device.  name: the argument that the images come from.
     Raises ValueError for images that the network does not take, for an output without a row for
-    each image, and for one that is random or in which the images of a batch are mixed.
+    each image, and for one that is random or in which the images of a batch are mixed; warns where
+    only a constant is told by all of them, for which no derivative answers.
     """
     draws, B = torch.Generator().manual_seed(0), shape[0]
     noise = torch.rand((max(B, 3), *shape[1:]), generator=draws).to(like.device, like.dtype)
@@ -113,55 +116,70 @@ def examined(
         return lambda x: forward(W or {}, buffers or {}, x)
 
     forward = with_leak(model)
-    trouble = _trouble(forward, noise)
+    trouble = _trouble(forward, noise, B)
     if trouble:
-        helps = not _trouble(with_leak(copied(model).eval()), noise)
-        raise bad("model", trouble, "model.eval()" if helps else "a network without such layers")
+        is_sound = lambda network: _trouble(with_leak(network), noise, B) is None  # noqa: E731
+        layer = _ends_in_eval(model, is_sound)
+        came = trouble if layer is None else f"{trouble}, by its layer {layer!r}"
+        if layer is not None or B > 1 or trouble is RANDOM:
+            raise bad("model", came, "a network without" if layer is None else "model.eval()")
     try:
         logits = forward(noise[:B])
     except Exception as error:
         if is_out_of_memory(error):
             raise
         got = f"{tuple(shape)} of {like.dtype}"
-        wanted = f"images, in floating point, that the network takes ({_first_line(error)})"
+        wanted = f"images, in floating point, that the network takes ({first_line(error)})"
         raise bad(name, got, wanted) from error
     is_tensor = torch.is_tensor(logits) and logits.is_floating_point() and logits.ndim > 0
     came = f"shape {tuple(logits.shape)}" if torch.is_tensor(logits) else type(logits).__name__
     fit = is_tensor and len(logits) == B
     require(fit, "model", f"an output of {came}", f"a tensor with {B} rows, such as logits (B, C)")
+    if B > 1 and not _alike(logits[0], forward(noise[:1])[0]):
+        said = "this network computes something of a batch that it treats as a constant"
+        warnings.warn(f"{said}: what is true of an image alone does not hold", stacklevel=3)
     return logits
 
 
-def _trouble(network: Callable[[Tensor], Any], noise: Tensor) -> str | None:
-    """What makes the outputs (3, ...) for noise (3, ...) no function of each image by itself."""
-    devices = [noise.device] if noise.is_cuda else []
-    with torch.random.fork_rng(devices):
-        before = torch.get_rng_state()
-        try:
-            one, again, other = (network(noise[rows]) for rows in ([0, 1], [0, 1], [0, 2]))
-        except Exception:  # of no tensor, or of no batch of two: the caller sees to the others
+RANDOM = "a network whose output is random, as dropout makes it in training mode"
+MIXES = "a network that mixes the images of a batch, as BatchNorm does in training mode"
+
+
+def _trouble(network: Callable[[Tensor], Any], noise: Tensor, B: int) -> str | None:
+    """What makes the outputs for noise no function of each image by itself."""
+    with torch.random.fork_rng([noise.device] if noise.is_cuda else []), torch.enable_grad():
+        for x in (noise[:2], noise[:B]):  # not every network takes batches of two
+            before, x = torch.get_rng_state(), x.clone().requires_grad_()
+            try:
+                one, again = network(x), network(x)
+                break
+            except Exception:  # the caller sees to it
+                continue
+        else:
             return None
-        drew = not torch.equal(before, torch.get_rng_state())
-    if not torch.is_tensor(one) or one.ndim == 0:
-        return None
-    if drew or not _alike(one, again):
-        return "a network whose output is random, as dropout makes it in training mode"
-    if not _alike(one[0], other[0]):
-        return "a network that mixes the images of a batch, as BatchNorm does in training mode"
+        if not torch.is_tensor(one) or one.ndim == 0:
+            return None
+        if not (torch.equal(before, torch.get_rng_state()) and _alike(one, again)):
+            return RANDOM
+        if len(x) == 1 or not one.requires_grad:
+            return None
+        # weights, for a plain sum of outputs may be the same for all images
+        some = one[0].flatten() @ torch.linspace(1, 2, one[0].numel()).to(one)
+        (by_x,) = torch.autograd.grad(some, x, allow_unused=True, materialize_grads=True)
+        return MIXES if by_x[1:].nan_to_num().any() else None
+
+
+def _ends_in_eval(model: nn.Module, is_sound: Callable[[nn.Module], bool]) -> str | None:
+    """The layer with whose evaluation mode the network is sound at last; None where it never is."""
+    network = copied(model)
+    for name, module in network.named_modules():
+        module.training = False  # its own alone: those of its children come later
+        if is_sound(network):
+            return name
     return None
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     """Equal up to what rounding does."""
-    one, other = one.float(), other.float()
+    one, other = one.detach().float(), other.detach().float()
     return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    said = str(error).lower()
-    known = ("out of memory", "can't allocate", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in said for w in known)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

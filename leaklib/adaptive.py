@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from . import _network, distances
 from ._batching import batched, first
 from ._errors import positive, require
+from ._loss import Loss
 from ._numbers import inverse, norm, squared, total, wide
 from ._words import Word
-from .client import check_images, check_leak, gradient
-from .defenses import Loss, noise_factors, spacing_of
+from .client import check_images, check_leak, check_targets, gradient
+from .defenses import noise_factors, spacing_of
 from .leak import Leak, Tensors, as_stack
 
 __all__ = ["entries_sent", "scale_free", "within_cells", "left_out", "noisy_weights",
@@ -127,10 +128,13 @@ def likeliest(
     require(knows, "leak", came, "a gradient, or a defend such as adaptive.scale_free")
     leaks = as_stack(leak)
     check_images("images", images)
-    fit = torch.is_tensor(labels) and labels.ndim > 0 and len(labels) == len(images)
-    require(fit, "labels", getattr(labels, "shape", labels), f"{len(images)}, one for each image")
+    N, is_tensor = len(images), torch.is_tensor(labels)
+    came = f"shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__
+    fit = is_tensor and labels.ndim > 0 and len(labels) == N
+    require(fit, "labels", came, f"a tensor of {N} labels, one an image")
     W, buffers = ({n: t[0] for n, t in part.items()} for part in (leaks.weights, leaks.buffers))
-    _network.examined(model, images[:1].shape, images, "images", W, buffers)
+    output = _network.examined(model, images[:1].shape, images, "images", W, buffers)
+    check_targets("labels", labels, loss, output.expand(N, *output.shape[1:]))
     g = gradient(model, loss)
 
     def distance(W: Tensors, update: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from . import labels as label_rules
 from ._errors import bad, require
-from .attacks import CONVERGED, search
+from .attacks import CONVERGED, begin
 from .chain import recursion
 from .client import gradient, logits_shape, state
 from .distances import l2
@@ -166,7 +166,7 @@ def invert_network(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Invers
     Raises ValueError for what stops `plan`, a batch, leaked weights, and a gradient of all zeros.
     Source: Zhu & Blaschko 2021 (R-GAP: two classes, no biases); many classes and weights are ours.
     """
-    search.check(model, leak, shape)
+    begin.examined(model, leak, shape)
     require(leak.batch_size == 1, "leak", f"a batch of {leak.batch_size} images", "a batch of one")
     came = "weights, whose change is the gradient times a rate"
     require(leak.kind == "gradient", "leak", came, "a gradient")

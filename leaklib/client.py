@@ -1,17 +1,20 @@
 """What a client computes and sends: a `Leak`, which holds neither private images nor labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 
-from . import random
+from . import _loss, _network, random
 from ._errors import bad, one_of, positive, require
+from ._loss import Loss
 from ._numbers import root
-from .leak import Leak, Tensors
+from .leak import PARTS, Leak, Tensors
 
 __all__ = [
     "Defense", "InPlaceOfGradient", "OnWeights", "Optimizer", "OPTIMIZERS",
@@ -20,9 +23,12 @@ __all__ = [
 
 
 class InPlaceOfGradient(NamedTuple):
-    """A defence by another way to compute: gradient(model, generator) -> g(W, x, y, buffers)."""
+    """A defence by another way to compute: gradient(model, generator, loss) -> g(W, x, y, buffers).
 
-    gradient: Callable[[nn.Module, torch.Generator], Callable[..., Tensors]]
+    loss: as in `share_gradient`.
+    """
+
+    gradient: Callable[[nn.Module, torch.Generator, Loss], Callable[..., Tensors]]
 
 
 class OnWeights(NamedTuple):
@@ -37,44 +43,63 @@ Optimizer = Literal["sgd", "momentum", "adam"]
 OPTIMIZERS = ("sgd", "momentum", "adam")
 
 
-def gradient(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
-) -> Callable[..., Tensors]:
+def gradient(model: nn.Module, loss: Loss = F.cross_entropy) -> Callable[..., Tensors]:
     """The function g(W, x, y) = d/dW loss(F(x; W), y) that a client evaluates on private data.
 
-    W and, as an optional fourth argument, the buffers replace what `model` holds.  x (B, ...), y
-    (B,) class numbers or (B, C) probabilities.  loss(logits, y) is a mean over the batch.
+    W and, as an optional fourth argument, the buffers replace what `model` holds, which is left as
+    it is.  x (B, ...).  y: what the loss takes for targets, of cross-entropy class numbers (B,) or
+    probabilities (B, C).  loss: differentiable, (outputs, targets) -> a number.
+
+    >>> net, x, y = nn.Linear(2, 3), torch.rand(4, 2), torch.tensor([0, 1, 2, 0])
+    >>> gradient(net)(dict(net.named_parameters()), x, y)["bias"].shape
+    torch.Size([3])
     """
+    network = _network.function(model)
 
     def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-        return grad(lambda W: loss(functional_call(model, (W, buffers or {}), (x,)), y))(W)
+        of = lambda W: loss(network(W, buffers or {}, x), y)  # noqa: E731
+        if _network.in_transform():
+            return grad(of)(W)
+        # one problem alone: half of what `grad` costs, and it takes every network
+        given = (*W.values(), x, y, *(buffers or {}).values())
+        again = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+        with torch.enable_grad():
+            W = {n: t if t.requires_grad else t.detach().requires_grad_() for n, t in W.items()}
+            of_W = torch.autograd.grad(
+                of(W), list(W.values()), create_graph=again, materialize_grads=True
+            )
+        return dict(zip(W, of_W))
 
     return g
 
 
+@torch.inference_mode(False)
 def share_gradient(
-    model: nn.Module, x: Tensor, y: Tensor, *, defense: Defense | None = None, seed: int = 0
-) -> Leak:
+    model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = F.cross_entropy,
+    defense: Defense | None = None, seed: int = 0,
+) -> Leak:  # fmt: skip
     """One step of FedSGD on the client: compute g(W, x, y), defend it, send it.
 
-    x: images (B, ...), floating point.  y: class numbers (B,), int64, or soft labels (B, C).
+    x: images (B, ...), floating point.  y: B targets as in `gradient`.  loss: as there.
     defense: (direction, generator) -> direction of what is sent, or `InPlaceOfGradient`.  The
     generator is the stream "noise" of `seed`, and a `random.child` of it for another purpose.
-    Raises ValueError for a defence of weights, a batch that does not fit, and BatchNorm or dropout
-    in training mode.
+    Raises ValueError for a defence of weights, targets that the loss does not take, a batch that
+    does not fit, a network of one output under cross-entropy, whose softmax is always 1, and for
+    one that is random or mixes the images of a batch, as dropout and BatchNorm do in training mode.
     """
-    g, W, buffers, generator = _client(model, x, y, defense, seed)
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
+    g, W, buffers, (x, y), generator = _client(model, x, y, loss, defense, seed)
     sent = g(W, x, y, buffers)
     sent = defense(sent, generator) if callable(defense) else sent
-    return Leak(W, sent, "gradient", buffers, len(x))
+    return _without_graph(Leak(W, sent, "gradient", buffers, len(x)))
 
 
+@torch.inference_mode(False)
 def share_weights(
     model: nn.Module, x: Tensor, y: Tensor, *, lr: float, steps: int = 1, epochs: int | None = None,
-    batch_size: int | None = None, optimizer: Optimizer = "sgd", defense: Defense | None = None,
-    seed: int = 0,
+    batch_size: int | None = None, optimizer: Optimizer = "sgd", loss: Loss = F.cross_entropy,
+    defense: Defense | None = None, seed: int = 0,
 ) -> Leak:  # fmt: skip
     """One round of FedAvg on the client: train from W_t and send the new weights W_{t+1}.
 
@@ -84,7 +109,7 @@ def share_weights(
     The rest, and errors, as in `share_gradient`.  Source: McMahan et al. 2017, Algorithm 1.
     """
     check_training(optimizer, lr=lr, steps=steps, epochs=epochs, batch_size=batch_size)
-    g, W_t, buffers, generator = _client(model, x, y, defense, seed)
+    g, W_t, buffers, (x, y), generator = _client(model, x, y, loss, defense, seed)
     size = min(batch_size or len(x), len(x))
     steps = steps if epochs is None else epochs * -(-len(x) // size)
     of_rows = lambda W, rows: g(W, x[rows], y[rows], buffers)  # noqa: E731
@@ -96,7 +121,7 @@ def share_weights(
     elif callable(defense):
         moved = defense({name: W_t[name] - W[name] for name in W}, generator)
         W = {name: W_t[name] - d for name, d in moved.items()}
-    return Leak(W_t, W, "weights", buffers, len(x))
+    return _without_graph(Leak(W_t, W, "weights", buffers, len(x)))
 
 
 def state(model: nn.Module) -> tuple[Tensors, Tensors]:
@@ -146,82 +171,92 @@ def minibatches(n: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
         yield queue.pop(0)
 
 
-def check_model(model: nn.Module) -> None:
-    """Raise ValueError for layers whose training mode breaks the mathematics of an attack."""
-    for name, module in model.named_modules():
-        mixes = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
-        came = f"BatchNorm layer {name!r} in training mode, which mixes the images of a batch"
-        require(not mixes, "model", came, "model.eval(), so that it uses its running statistics")
-        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p
-        came = f"dropout layer {name!r} in training mode, which makes the gradient random"
-        require(not drops, "model", came, "model.eval(), or dropout with p = 0")
-
-
-def check_batch(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless (x, y) is a batch that the network can be trained on."""
-    check_model(model)
-    check_images("x", x)
-    B = len(x)
-    got = f"{len(y)} labels" if torch.is_tensor(y) else type(y).__name__
-    require(torch.is_tensor(y) and len(y) == B, "y", got, f"a tensor of {B} labels, one an image")
-    classes = logits_shape(model, x.shape, like=x, name="x")[-1]
-    got = f"shape {tuple(y.shape)} of {y.dtype}"
-    if y.is_floating_point():
-        soft = y.shape == (B, classes) and torch.allclose(y.sum(-1), y.new_ones(B))
-        require(soft, "y", got, f"({B}, {classes}) rows that sum to 1")
-        return
-    require(y.shape == (B,) and y.dtype == torch.int64, "y", got, f"shape ({B},) of torch.int64")
-    low, high = y.aminmax()
-    require(0 <= low <= high < classes, "y", f"labels {low} to {high}", f"0..{classes - 1}")
-
-
 def check_images(name: str, x: Tensor) -> None:
     """Raise ValueError unless x is a batch of images, whatever their size."""
-    if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
-        got = f"shape {tuple(x.shape)} of {x.dtype}" if torch.is_tensor(x) else type(x).__name__
+    got = f"shape {tuple(x.shape)} of {x.dtype}" if torch.is_tensor(x) else type(x).__name__
+    if not torch.is_tensor(x) or x.ndim < 2 or len(x) == 0:
         raise bad(name, got, "a floating-point tensor (B, C, H, W) of at least one image")
+    wanted = "floating point: the book covers images and rows of numbers, and no tokens"
+    require(x.is_floating_point(), name, got, wanted)
+    require(x.isfinite().all(), name, "NaN or infinite entries", "finite numbers")
+
+
+def check_batch(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> None:
+    """Raise ValueError unless (x, y) is a batch that the network can be trained on."""
+    check_images("x", x)
+    B = len(x)
+    is_batch = torch.is_tensor(y) and y.ndim > 0 and len(y) == B
+    got = type(y).__name__
+    if torch.is_tensor(y):
+        got = f"{len(y)} labels" if y.ndim else "a tensor without an axis"
+    require(is_batch, "y", got, f"a tensor of {B} labels, one an image")
+    check_targets("y", y, loss, _network.examined(model, x.shape, like=x, name="x"))
+
+
+def check_targets(name: str, y: Tensor, loss: Loss, output: Tensor) -> None:
+    """Raise ValueError unless the loss takes y (B, ...) for the targets of these outputs."""
+    if not _loss.takes_classes(loss, output):
+        _loss.value(loss, output, y, name)
+        return
+    shape, got = tuple(output.shape), f"shape {tuple(y.shape)} of {y.dtype}"
+    require(len(shape) == 2, "model", f"an output of shape {shape}", "logits (B, C)")
+    B, C = shape
+    came, wanted = "one output, whose softmax is always 1", "two outputs or more, or another loss"
+    require(C > 1, "model", came, wanted)
+    if y.is_floating_point():
+        soft = y.shape == shape and torch.allclose(y.sum(-1), y.new_ones(B))
+        wanted = f"class numbers, torch.int64, or ({B}, {C}) rows that sum to 1"
+        require(soft, name, got, wanted)
+        return
+    require(y.shape == (B,) and y.dtype == torch.int64, name, got, f"shape ({B},) of torch.int64")
+    low, high = y.aminmax()
+    require(0 <= low <= high < C, name, f"labels {low} to {high}", f"0..{C - 1}")
 
 
 def check_leak(model: nn.Module, leak: Leak) -> None:
     """Raise ValueError unless the leak holds, in finite numbers, each parameter of the model."""
-    check_model(model)
     W, buffers = state(model)
     lead = () if leak.victims is None else (leak.victims,)
     for part, of_model in (("weights", W), ("update", W), ("buffers", buffers)):
+        held, at = getattr(leak, part), f"leak.{part}"
         for name, tensor in of_model.items():
-            held, at, shape = getattr(leak, part), f"leak.{part}", (*lead, *tensor.shape)
             require(name in held, at, f"no {name!r}", f"the model's names: {list(of_model)}")
-            got, at = held[name], f"{at}[{name!r}]"
-            require(got.shape == shape, at, f"shape {tuple(got.shape)}", f"the model's {shape}")
-            require(got.isfinite().all(), at, "NaN or infinite entries", "finite numbers")
+            got, where, shape = held[name], f"{at}[{name!r}]", (*lead, *tensor.shape)
+            require(got.shape == shape, where, f"shape {tuple(got.shape)}", f"the model's {shape}")
+            require(got.isfinite().all(), where, "NaN or infinite entries", "finite numbers")
+        unknown = [name for name in held if name not in of_model and part != "buffers"]
+        require(not unknown, at, unknown, f"the model's names: {list(of_model)}")
 
 
 def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> None:
     """Raise ValueError for an unknown optimizer, and settings that are given and not positive."""
     one_of("optimizer", optimizer, OPTIMIZERS)
     for name, value in settings.items():
-        positive(name, 1 if value is None else value)
+        if value is not None:
+            positive(name, value)
+            whole = name == "lr" or isinstance(value, Integral)
+            require(whole, name, repr(value), "a positive whole number")
 
 
-@torch.no_grad()
 def logits_shape(model: nn.Module, shape: Sequence[int], like: Tensor, name="shape") -> torch.Size:
     """Shape (B, C) of the network's output for images of this shape, or a ValueError."""
-    try:
-        logits = model(torch.zeros(*shape, dtype=like.dtype, device=like.device))
-    except (RuntimeError, ValueError, IndexError) as error:
-        got = f"{tuple(shape)} of {like.dtype}"
-        raise bad(name, got, f"images that the network takes ({error})") from error
-    fit = logits.ndim == 2 and len(logits) == shape[0]
-    require(fit, "model", f"an output of shape {tuple(logits.shape)}", "logits (B, C)")
-    return logits.shape
+    output = _network.examined(model, shape, like, name)
+    require(output.ndim == 2, "model", f"an output of shape {tuple(output.shape)}", "logits (B, C)")
+    return output.shape
 
 
 def _client(
-    model: nn.Module, x: Tensor, y: Tensor, defense: Defense | None, seed: int
-) -> tuple[Callable[..., Tensors], Tensors, Tensors, torch.Generator]:
-    """(g, W, buffers, generator) of a client, whose g a defence may compute in another way."""
-    check_batch(model, x, y)
+    model: nn.Module, x: Tensor, y: Tensor, loss: Loss, defense: Defense | None, seed: int
+) -> tuple[Callable[..., Tensors], Tensors, Tensors, tuple[Tensor, Tensor], torch.Generator]:
+    """(g, W, buffers, (x, y), generator) of a client, whose g a defence may compute otherwise."""
+    check_batch(model, x, y, loss)
     generator = random.generator(seed, "noise", x.device)
     in_place = isinstance(defense, InPlaceOfGradient)
-    g = defense.gradient(model, generator) if in_place else gradient(model)
-    return g, *state(model), generator
+    g = defense.gradient(model, generator, loss) if in_place else gradient(model, loss)
+    return g, *state(model), (x.detach().clone(), y.detach().clone()), generator
+
+
+def _without_graph(leak: Leak) -> Leak:
+    """Nothing that is sent leads back to the private image, whatever a defence returns."""
+    parts = {part: {n: t.detach() for n, t in getattr(leak, part).items()} for part in PARTS}
+    return replace(leak, **parts)

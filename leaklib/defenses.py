@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from . import _network, random
 from ._batching import batched
 from ._errors import at_least_0, bad, one_of, positive, require, share, whole
+from ._loss import Loss
 from ._numbers import floor_of, norm, total, wide
 from .client import InPlaceOfGradient, OnWeights, gradient
 from .leak import Tensors
@@ -26,7 +27,6 @@ __all__ = ["OfDirection", "gaussian", "laplace", "clip", "prune", "quantize", "h
            "compose", "dp_sgd", "soteria", "weights_noise", "weights_sparsify", "noise_factors",
            "spacing_of"]  # fmt: skip
 OfDirection = Callable[[Tensors, torch.Generator], Tensors]
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def gaussian(sigma: float, relative: bool = False) -> OfDirection:
@@ -171,8 +171,9 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
             B = _divisor(each, _flat(of(W, x, y, buffers)))
             if B is None:
                 _network.examined(model, x.shape, x, "x", W, buffers)
-                came = "one of a batch that is neither mean nor sum of its images' own"
-                raise bad("loss", came, "a mean or a sum, such as without class weights")
+                came = "one whose gradient of a batch is neither mean nor sum of its images' own"
+                wanted = "a mean or a sum, such as without class weights, of what each image gives"
+                raise bad("loss", came, wanted)
             # min(1, C / ||g_i||)
             scale = clip / each.norm(dim=1).clamp(min=clip)  # (B,)
             noisy = _noisy("gaussian", noise * clip, False, _shaped(scale @ each, W), generator)

@@ -12,17 +12,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch  # noqa: F401 (the examples)
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import client, distances, labels, priors, solvers
 from .._batching import first
 from ..leak import Leak, Tensors, as_stack
-from . import search
+from . import begin
 from .attack import Attack
+from .begin import STARTS
 from .feedback import dlg_fb
 from .predict import simulated, single_step, surrogate
-from .search import CONVERGED, GREY, STARTS, STOP, Reconstruction
+from .search import CONVERGED, GREY, STOP, Reconstruction
 
 __all__ = [
     "plain", "Attack", "dlg", "idlg", "invert_gradients", "dlg_fb",
@@ -44,30 +44,29 @@ def plain(
     >>> int(label), bool(((images - x).abs() < 1e-3).all())
     (7, True)
     """
-    g, h = client.gradient(model), leak.direction
-    classes = search.check(model, leak, shape, attack.reads)
-    y = search.labels_of(attack, model, leak, 1, classes)  # (1, B); None: to be searched
-    X, U = search.first_points(attack, 1, shape, first(h), seed, classes, y is None)
-    c = search.first_unknowns(attack, as_stack(leak), X)
+    g, h = client.gradient(model, attack.loss), leak.direction
+    output = begin.check(attack, model, leak, shape)
+    labels, y = begin.targets_of(attack, model, leak, 1, output)  # None: to be searched
+    X, U = begin.first_points(attack, shape, first(h), seed, output.shape[-1], y)
+    c = begin.first_unknowns(attack, as_stack(leak), X)
 
     def guess(z: Any) -> tuple[Tensor, Tensor, Tensors]:
         x, *rest = (part[0] for part in z)  # a solver's z has an axis of problems: here of one
-        q = rest.pop(0).softmax(-1) if y is None else F.one_hot(y[0].clamp(min=0), classes).to(x)
-        return x, q, dict(zip(c, rest))
+        return x, rest.pop(0).softmax(-1) if labels is None else y[0], dict(zip(c, rest))
 
     def objective(z: Any, _: Tensor) -> Tensor:
-        x, q, numbers = guess(z)
-        G = attack.predict(g, leak, x, q, numbers)
+        x, y, numbers = guess(z)
+        G = attack.predict(g, leak, x, y, numbers)
         if attack.defend is not None:
             G = attack.defend(G, leak)
         D = attack.distance(G, h if attack.sent is None else attack.sent(h, numbers))
         return (D if attack.prior is None else D + attack.prior(x))[None]
 
-    starts = [(x[None], *([u[None]] if y is None else []), *c.values()) for x, u in zip(X, U)]
+    starts = [(x[None], *([u[None]] if labels is None else []), *c.values()) for x, u in zip(X, U)]
     found = [attack.solver(objective, z, steps=attack.steps) for z in starts]
     best = min(found, key=lambda solution: float(solution.value))
-    x, q, _ = guess(best.z)
-    return x, q.argmax(-1), float(best.value)
+    x, y_found, _ = guess(best.z)
+    return x, y_found.argmax(-1), float(best.value)
 
 
 def scaled(h: Tensors, c: Tensors) -> Tensors:

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import distances, solvers
 from .._errors import bad, require
+from .._loss import Loss
 from ..distances import Distance
 from ..labels import Labels
 from ..leak import Leak, Tensors
 from . import sentence
+from .begin import STARTS
 from .predict import single_step
-from .search import STARTS, Reconstruction, match
+from .search import Reconstruction, match
 
 __all__ = ["Attack"]
 
@@ -36,13 +39,14 @@ class Attack:
     Mine
       find x', y' that minimise
         cosine(g(W, x', y'), h)
-      from half, with lbfgs in 2,000 evaluations
+      from half or grey, with lbfgs in 2,000 evaluations
     """
 
     name: str  # what the attack is called
     labels: Labels = "joint"
     """"joint" searches them; class numbers (B,), (V, B); or a rule `(leak, model=None, loss=None)`.
-    A victim with the label -1, not known, is attacked with class 0 and never marked converged."""
+    A victim with the label -1, not known, is attacked with class 0 and never marked converged; an
+    error where no victim's is known.  For another kind of loss, its targets (B, ...)."""
     distance: Distance = distances.l2
     """How far two directions {name: tensor} of one problem are apart, as those of `distances`."""
     prior: Callable[[Tensor], Tensor] | None = None
@@ -59,8 +63,11 @@ class Attack:
     """The distance that says `converged`, where it is not `distance`: then nothing stops early."""
     scale_free: bool = False
     """Whether a gradient's size is not matched; joint labels are then argmax (y' - p)."""
-    start: str | Tensor = "half"
-    """"half" (0.5), "zeros", "uniform" on [0, 1], "normal", or images like (V, R, B, C, H, W)."""
+    loss: Loss = F.cross_entropy
+    """What the client's gradient is of: (outputs, targets) -> a number, as in `client.gradient`."""
+    start: str | Tensor | None = None
+    """"half" (0.5), "grey" (0.5 + 0.02 N), "zeros", "uniform" on [0, 1], "normal", or images like
+    (V, R, B, C, H, W); None is "half", and "grey" where images of a batch would begin alike."""
     solver: Callable[..., solvers.Solution] = solvers.lbfgs
     """What minimises over z = (x', the labels' logits, the unknowns), as those of `solvers`."""
     steps: int = 2000  # how many evaluations a problem may take
@@ -103,7 +110,7 @@ class Attack:
         for name in set(changes) - set(names):
             raise bad(name, repr(changes[name]), f"a field of an attack: {', '.join(names)}")
         attack = replace(self, **changes) if changes else self
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             return match(attack, model, leak, shape, seed, progress)
 
     def __repr__(self) -> str:
@@ -128,13 +135,13 @@ def _check(a: Attack) -> None:
     is_numbers = isinstance(a.labels, int) or hasattr(a.labels, "__len__") or callable(a.labels)
     right = a.labels == "joint" if isinstance(a.labels, str) else is_numbers
     demand("labels", right, '"joint", class numbers, or a rule such as labels.idlg')
-    for name in ("distance", "predict", "solver"):
+    for name in ("distance", "predict", "solver", "loss"):
         default = sentence.named(getattr(Attack, name))
         demand(name, callable(getattr(a, name)), f"a function such as {default}")
     for name in ("prior", "defend", "sent", "measure"):
         value = getattr(a, name)
         demand(name, value is None or callable(value), "a function, or None")
-    is_known = isinstance(a.start, str) and a.start in STARTS
+    is_known = a.start is None or (isinstance(a.start, str) and a.start in STARTS)
     demand("start", torch.is_tensor(a.start) or is_known, f"images, or one of {', '.join(STARTS)}")
     demand("unknowns", isinstance(a.unknowns, Mapping), "a dict of where each begins")
     for name, begin in a.unknowns.items():

@@ -4,6 +4,7 @@ import html
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 from .predict import single_step
 
@@ -19,7 +20,7 @@ def in_words(a: "Attack") -> str:
         guess = f"{named(a.defend)}({guess})"
     sent = "h" if a.sent is None else f"{named(a.sent)}({', '.join(['h', *c])})"
     prior = "" if a.prior is None else f" + {named(a.prior)}(x')"
-    start = "given images" if torch.is_tensor(a.start) else a.start
+    start = "given images" if torch.is_tensor(a.start) else a.start or "half or grey"
     times = f", {a.restarts} times" if a.restarts > 1 else ""
     found = [name for name in (*z, *c) if name != "y"]
     lines = [
@@ -28,6 +29,8 @@ def in_words(a: "Attack") -> str:
         f"  {named(a.distance)}({guess}, {sent}){prior}",
         f"from {start}{times}, with {named(a.solver)} in {a.steps:,} evaluations",
     ]
+    if a.loss is not F.cross_entropy:
+        lines.append(f"of the loss {named(a.loss)}")
     if "y" in z:
         lines.append(f"with labels y from {named(a.labels) if is_rule(a) else 'the caller'}")
     return "\n  ".join(lines)

@@ -107,7 +107,7 @@ def test_an_attack_says_its_sentence_in_short_lines(attack):
     said = repr(attack)
     assert said.startswith(attack.name) and "that minimise" in said
     assert max(map(len, said.split("\n"))) < 72
-    assert attack.distance.__name__ + "(" in said and attack.start in said
+    assert attack.distance.__name__ + "(" in said and (attack.start or "half or grey") in said
     assert ("labels y from idlg" in said) == (attack.labels == labels.idlg)
     assert said in attack.__doc__ and "Source: " in attack.__doc__
 
@@ -203,8 +203,8 @@ def test_called_with_settings_alone_a_word_has_them():
         ("sent", 3, "a function, or None"),
         ("measure", "cosine", "a function, or None"),
         ("solver", "adam", "a function such as lbfgs$"),
-        ("start", "noise", "images, or one of half, zeros, uniform, normal"),
-        ("start", 0.5, "images, or one of half, zeros, uniform, normal"),
+        ("start", "noise", "images, or one of half, grey, zeros, uniform, normal"),
+        ("start", 0.5, "images, or one of half, grey, zeros, uniform, normal"),
         ("unknowns", 200.0, "a dict of where each begins"),
         ("steps", 1.5, "a positive whole number"),
         ("steps", 0, "a positive whole number"),
@@ -265,7 +265,7 @@ def test_labels_are_joint_numbers_or_a_rule(attack, leak, weights):
     sent = weights if attack is attacks.fedavg else leak
     model = small()
     by_rule = attack(model, sent, SHAPE, labels=rule, steps=4)
-    assert seen == [(sent, model, None)]
+    assert seen == [(sent, model, attack.loss)]
     for numbers in (torch.tensor([3]), torch.tensor([[3]]), [3], 3):
         by_number = attack(model, sent, SHAPE, labels=numbers, steps=4)
         assert torch.equal(by_number.images, by_rule.images)
@@ -294,7 +294,8 @@ def changed_attacks():
 
 @pytest.mark.parametrize("attack", [*changed_attacks()], ids=lambda a: a.name)
 def test_search_is_the_plain_loop(attack, leak, weights):
-    sent = weights if "weights" in attack.reads and "DLG" not in attack.name else leak
+    by_gradient = "DLG" in attack.name or attack.name == "smooth"
+    sent = leak if by_gradient else weights
     attack = replace(attack, steps=12)
     images, label, objective = attacks.plain(attack, small(), sent, SHAPE, seed=5)
     out = attack(small(), sent, SHAPE, seed=5)

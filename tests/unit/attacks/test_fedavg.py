@@ -376,11 +376,13 @@ def test_rounding_is_not_believed(four):
     x, y = (t[:2] for t in four)
     leaks = send(x, y, 1e-6, steps=3)
     for predict in (attacks.surrogate(), attacks.simulated(1e-6, steps=3)):
-        out = attacks.fedavg(small(), leaks, SMALL, predict=predict, steps=50)
+        out = attacks.fedavg(small(), leaks, SMALL, labels=3, predict=predict, steps=50)
         assert not out.converged.any() and out.images.isfinite().all()
     still = dataclasses.replace(leaks, update=leaks.weights)
-    out = attacks.fedavg(small(), still, SMALL, steps=10)
-    assert (out.labels == -1).all() and not out.converged.any() and out.images.isfinite().all()
+    with pytest.raises(ValueError, match="^labels: got -1 from idlg"):
+        attacks.fedavg(small(), still, SMALL, steps=10)
+    out = attacks.fedavg(small(), still, SMALL, labels=3, steps=10)
+    assert not out.converged.any() and out.images.isfinite().all()
 
 
 # --- errors -------------------------------------------------------------------------------------

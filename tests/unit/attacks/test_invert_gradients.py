@@ -210,8 +210,7 @@ def test_zero_gradient_tells_nothing(small_digits):
     nothing = {name: torch.zeros_like(g) for name, g in leak.update.items()}
     silent = dataclasses.replace(leak, update=nothing)
     for weight in (0, 0.1):
-        out = attacks.invert_gradients(
-            convnet(), silent, SMALL, prior=priors.total_variation(weight), steps=20
-        )
-        assert out.labels.tolist() == [[-1]] and not out.converged.any()
+        prior = priors.total_variation(weight)
+        out = attacks.invert_gradients(convnet(), silent, SMALL, labels=3, prior=prior, steps=20)
+        assert not out.converged.any()
         assert out.images.isfinite().all() and out.objective.isfinite().all()

@@ -83,7 +83,7 @@ def test_a_defence_of_ones_own_composes_and_can_be_trained_with(small_digits):
 
 
 def test_weight_decay_in_place_of_the_gradient_is_found_by_an_unknown_of_ones_own(faces):
-    def in_place(model, generator):
+    def in_place(model, generator, loss):
         g = client.gradient(model)
         return lambda W, x, y, buffers=None: {
             n: d + 0.5 * W[n] for n, d in g(W, x, y, buffers).items()
