@@ -113,6 +113,7 @@ def _picture(source: Content | Image.Image | np.ndarray) -> Image.Image:
 
 def _rgb(picture: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8, on white, turned as the EXIF data say."""
+    require(min(picture.size) > 0, "size", picture.size, "at least one pixel")
     kind, picture = picture.format, ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         pixels = np.asarray(picture)

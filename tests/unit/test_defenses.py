@@ -455,6 +455,7 @@ MIXING = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:this network cannot be batched")
 @pytest.mark.parametrize("kind", MIXING)
 @pytest.mark.parametrize("defense", [defenses.dp_sgd(1e6, 0), defenses.soteria("2", 0.5)])
 def test_images_that_a_network_mixes_have_no_gradient_of_their_own(kind, defense, small_digits):
@@ -470,6 +471,7 @@ def test_images_that_a_network_mixes_have_no_gradient_of_their_own(kind, defense
         defense.gradient(model, generator())(W, x, y, buffers)
 
 
+@pytest.mark.filterwarnings("ignore:this network cannot be batched")
 def test_random_network_is_no_case_for_dp_sgd(small_digits):
     x, y = small_digits[0][:4], small_digits[1][:4]
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 10))
