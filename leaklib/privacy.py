@@ -33,8 +33,9 @@ def epsilon(
     accountant.history = [(min(noise, 1 / SMALLEST), sample_rate, steps)]
     # with little noise the best order lies below 1.1, where Opacus's own begin; with much it is
     # large, and the fractions cost minutes
-    small = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
-    orders = small if noise < 10 * steps**0.5 else list(range(2, 257))
+    near_1 = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)]
+    is_little = noise < 10 * steps**0.5
+    orders = [*near_1, *accountant.DEFAULT_ALPHAS] if is_little else [*map(float, range(2, 257))]
     with warnings.catch_warnings():  # orders beyond these might give less; this holds all the same
         warnings.filterwarnings("ignore", "Optimal order")
         # it falls below 0 where delta alone would do

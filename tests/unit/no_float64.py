@@ -1,8 +1,8 @@
 """A device without numbers of 64 bits, as Apple's are: it refuses them, and counts in those it has.
 
 Its tensors are CPU tensors behind another device's name, "meta", with which every torch can
-differentiate and batch.  Use the fixture `device`: `device(tensor)` and `device(module)` move there,
-`.cpu()` brings back, tensors of two places do not mix, and generators stay on the CPU.
+differentiate and batch.  Use the fixture `device`: `device(tensor)` and `device(module)` move
+there, `.cpu()` brings back, tensors of two places do not mix, and generators stay on the CPU.
 """
 
 from contextlib import contextmanager

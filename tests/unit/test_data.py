@@ -472,7 +472,9 @@ NO_PICTURES = {
 @pytest.mark.parametrize("what", NO_PICTURES)
 def test_what_has_no_known_white_or_no_pixels_is_refused(what):
     """A14"""
-    with pytest.raises(ValueError, match="^source: got .*; wanted a path, address or bytes of an i"):
+    with pytest.raises(
+        ValueError, match="^source: got .*; wanted a path, address or bytes of an i"
+    ):
         data.open_image(NO_PICTURES[what])
 
 

@@ -325,7 +325,10 @@ def test_true_labels_are_classes_that_are_counted(truth):
 def test_scores_need_no_float64_where_the_images_are(device):
     """B9"""
     g = torch.Generator().manual_seed(0)
-    truth, images = torch.rand(2, 4, 1, 12, 12, generator=g), torch.rand(2, 4, 1, 12, 12, generator=g)
+    truth, images = (
+        torch.rand(2, 4, 1, 12, 12, generator=g),
+        torch.rand(2, 4, 1, 12, 12, generator=g),
+    )
     there = device(images), device(truth)
     for score in (metrics.mse, metrics.psnr, metrics.ssim, metrics.assignment):
         found = score(*there)

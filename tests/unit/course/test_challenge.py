@@ -741,7 +741,11 @@ def test_an_answer_is_read_as_it_was_written(tmp_path):
         (torch.rand(1, 3, 8, 8), torch.tensor([[1]]), "labels: got shape"),
         (torch.rand(1, 3, 8, 8), torch.tensor([1.0]), "labels: got shape"),
         (torch.rand(1, 3, 8, 8), torch.tensor([1, 2]), "labels: got 2 labels; wanted 1"),
-        (torch.rand(1, 3, 8, 8), torch.tensor([-2]), "labels: got labels from -2; .* -1 where unkn"),
+        (
+            torch.rand(1, 3, 8, 8),
+            torch.tensor([-2]),
+            "labels: got labels from -2; .* -1 where unkn",
+        ),
         (torch.rand(1, 3, 8, 8), [1], "labels: got list"),
         (torch.rand(1, 3, 8, 8), torch.eye(10)[:1].long(), "labels: got shape"),
         (torch.rand(1, 3, 8, 8).numpy(), torch.tensor([1]), "images: got ndarray"),
