@@ -1,7 +1,8 @@
 """The wording of every error: the argument's name, what came, what was wanted."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
+from numbers import Integral, Real
 
 
 def bad(name: str, got: object, wanted: str) -> ValueError:
@@ -19,15 +20,31 @@ def one_of(name: str, value: object, known: Iterable[str]) -> None:
 
 
 def positive(name: str, value: float, what: str = "") -> None:
-    require(0 < value < inf, name, value, f"{what}, a positive number".removeprefix(", "))
+    number(name, value, lambda: 0 < value < inf, f"{what}, a positive number".removeprefix(", "))
 
 
 def at_least_0(name: str, value: float, what: str) -> None:
-    require(0 <= value < inf, name, value, f"{what} of at least 0")
+    number(name, value, lambda: 0 <= value < inf, f"{what} of at least 0")
 
 
 def share(name: str, value: float) -> None:
-    require(0 <= value <= 1, name, value, "a share from 0 to 1")
+    holds = lambda: isinstance(value, Real) and 0 <= value <= 1  # noqa: E731
+    number(name, value, holds, "a share from 0 to 1")
+
+
+def whole(name: str, value: int, wanted: str, least: float = 1, most: float = inf) -> None:
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    number(name, value, lambda: is_whole and least <= value <= most, wanted)
+
+
+def number(name: str, value: object, holds: Callable[[], bool], wanted: str) -> None:
+    """Raise ValueError unless it holds: what is no number compares with none."""
+    try:
+        fit = bool(holds())
+    except (TypeError, ValueError, RuntimeError):
+        fit = False
+    is_short = isinstance(value, Real | str) or value is None
+    require(fit, name, value if is_short else type(value).__name__, wanted)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,6 +1,8 @@
-"""Sums; and roots and quotients whose value at zero is zero, with no NaN for a derivative."""
+"""Sums and whole parts; roots and quotients that are 0 at 0, with no NaN for a derivative."""
 
+import math
 from collections.abc import Iterable
+from fractions import Fraction
 from functools import reduce
 
 import torch
@@ -10,6 +12,26 @@ from torch import Tensor
 def total(terms: Iterable[Tensor]) -> Tensor:
     """The sum of at least one term: `sum`, whose type includes the 0 that it begins with."""
     return reduce(torch.add, terms)
+
+
+def floor_of(p: float, n: int) -> int:
+    """floor(p n) of the decimal number that p prints as: 29 of 0.29 and 100, and not 28."""
+    return math.floor(Fraction(str(+p)) * n)
+
+
+def exact(t: Tensor) -> Tensor:
+    """In float64, on the CPU: some devices have no such numbers."""
+    return t.detach().cpu().double()
+
+
+def wide(t: Tensor) -> Tensor:
+    """In float32 at least: squares in half precision end at 256 and begin at 0.0002."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+def squared(d: Tensor) -> Tensor:
+    """||d||^2"""
+    return wide(d).square().sum()
 
 
 def root(v: Tensor) -> Tensor:
@@ -24,4 +46,4 @@ def inverse(n: Tensor) -> Tensor:
 
 def norm(direction: dict[str, Tensor]) -> Tensor:
     """||g||, all tensors together."""
-    return root(total(d.square().sum() for d in direction.values()))
+    return root(total(squared(d) for d in direction.values()))

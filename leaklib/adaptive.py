@@ -2,20 +2,23 @@
 
 Most of it is one word of an attack, `defend(gradient, leak) -> gradient`, of the attacker's own
 gradient before it is compared.  (`defenses.clip(1.0)`, which draws nothing, can be that word.)
+Both are of one problem: a stack raises ValueError.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import distances
+from . import _network, distances
 from ._batching import batched, first
-from ._errors import require
-from ._numbers import inverse, norm, total
+from ._errors import positive, require
+from ._loss import Loss
+from ._numbers import inverse, norm, squared, total, wide
 from ._words import Word
-from .client import check_leak, gradient
+from .client import check_images, check_leak, check_targets, gradient
 from .defenses import noise_factors, spacing_of
 from .leak import Leak, Tensors, as_stack
 
@@ -26,13 +29,14 @@ Defend = Callable[[Tensors, Leak], Tensors]
 
 def entries_sent(gradient: Tensors, leak: Leak) -> Tensors:
     """Compare what was sent, g_i [h_i != 0]: against masks and pruning (Balunovic et al. 2022)."""
-    return {n: torch.where(leak.direction[n] != 0, g, 0.0) for n, g in gradient.items()}
+    return {n: torch.where(h != 0, gradient[n], 0.0) for n, h in _sent(leak).items()}
 
 
 def scale_free(gradient: Tensors, leak: Leak) -> Tensors:
     """Compare directions, g ||h|| / ||g||: against `clip`, which keeps them.  A zero stays zero."""
-    scale = norm(leak.direction) * inverse(norm(gradient))
-    return {name: scale * g for name, g in gradient.items()}
+    h = _sent(leak)
+    scale = norm(h) * inverse(norm({name: gradient[name] for name in h}))
+    return {name: scale * gradient[name] for name in h}
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,9 +52,10 @@ class within_cells(Word):
         spacing_of(self.bits)
 
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
-        half = {name: spacing_of(self.bits)(h) / 2 for name, h in leak.direction.items()}
-        apart = {name: h - gradient[name] for name, h in leak.direction.items()}
-        return {n: gradient[n] + apart[n].maximum(-half[n]).minimum(half[n]) for n in half}
+        h = _sent(leak)
+        half = {name: spacing_of(self.bits)(sent) / 2 for name, sent in h.items()}
+        apart = {name: wide(sent) - gradient[name] for name, sent in h.items()}
+        return {n: gradient[n] + apart[n].maximum(-half[n]).minimum(half[n]) for n in h}
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -60,13 +65,18 @@ class left_out(Word):
     names: tuple[str, ...]
 
     def __init__(self, *names: str):
+        fit = bool(names) and all(isinstance(name, str) for name in names)
+        require(fit, "names", [type(name).__name__ for name in names], "names of tensors")
         object.__setattr__(self, "names", names)
 
     def __repr__(self) -> str:
         return f"left_out{self.names!r}"
 
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
-        return {**gradient, **{name: leak.direction[name] for name in self.names}}
+        h = _sent(leak)
+        unknown = [name for name in self.names if name not in h]
+        require(not unknown, "names", unknown, f"some of {list(h)}")
+        return {**gradient, **{name: h[name] for name in self.names}}
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,13 +90,16 @@ class noisy_weights(Word):
 
     bound: float = 0.2
 
+    def __post_init__(self) -> None:
+        positive("bound", self.bound, "a norm")
+
     def act(self, gradient: Tensors, leak: Leak) -> Tensors:
-        f, h = noise_factors(leak.weights, self.bound), leak.direction
-        inner = total((g * h[n]).sum() / f[n] ** 2 for n, g in gradient.items())
-        squared = total(g.square().sum() / f[n] ** 2 for n, g in gradient.items())
+        f, h = noise_factors(leak.weights, self.bound), _sent(leak)
+        g = {name: wide(gradient[name]) for name in h}
+        inner = total((g[n] * h[n]).sum() / f[n] ** 2 for n in h)
         # s = <g, h> / <g, g>
-        s = inner * inverse(squared)
-        return {n: h[n] + (s * g - h[n]) / f[n] for n, g in gradient.items()}
+        s = inner * inverse(total(squared(g[n]) / f[n] ** 2 for n in h))
+        return {n: h[n] + (s * g[n] - h[n]) / f[n] for n in h}
 
 
 def without_zeros(leak: Leak) -> Leak:
@@ -97,26 +110,47 @@ def without_zeros(leak: Leak) -> Leak:
 
 
 def likeliest(
-    model: nn.Module, leak: Leak, images: Tensor, labels: Tensor, defend: Defend | None = None
-) -> Tensor:
+    model: nn.Module, leak: Leak, images: Tensor, labels: Tensor, defend: Defend | None = None,
+    *, loss: Loss = F.cross_entropy,
+) -> Tensor:  # fmt: skip
     """Which of N images is behind the leak (V,), int64: argmin_j ||defend(g(W, x_j, y_j)) - h||^2.
 
-    images (N, C, H, W), labels (N,).  Under normal noise, and with images of equal probability, no
-    attack is right more often (Neyman & Pearson).  defend: as an attack takes it; `clip(C)` for
-    `dp_sgd(C, …)`.  ValueError for a leak that does not fit the model, and for a batch.
+    images (N, C, H, W), labels (N,), loss: as in `client.gradient`.  Under normal noise, and with
+    images of equal probability, no attack is right more often (Neyman & Pearson).  defend: as an
+    attack takes it; `clip(C)` for `dp_sgd(C, …)`.  -1 where no distance is a finite number.
+    Raises ValueError for a leak that does not fit the model, a batch, weights without a `defend`
+    that knows their scale, and for a network that is random or mixes the images of a batch.
     """
     check_leak(model, leak)
     require(leak.batch_size == 1, "leak", f"a batch of {leak.batch_size}", "one image")
+    came = "weights, whose change is the gradient times a rate"
+    knows = leak.kind == "gradient" or defend is not None
+    require(knows, "leak", came, "a gradient, or a defend such as adaptive.scale_free")
     leaks = as_stack(leak)
+    check_images("images", images)
+    N, is_tensor = len(images), torch.is_tensor(labels)
+    came = f"shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__
+    fit = is_tensor and labels.ndim > 0 and len(labels) == N
+    require(fit, "labels", came, f"a tensor of {N} labels, one an image")
+    W, buffers = ({n: t[0] for n, t in part.items()} for part in (leaks.weights, leaks.buffers))
+    output = _network.examined(model, images[:1].shape, images, "images", W, buffers)
+    check_targets("labels", labels, loss, output.expand(N, *output.shape[1:]))
+    g = gradient(model, loss)
 
     def distance(W: Tensors, update: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
         seen = replace(leak, weights=W, update=update, buffers=buffers, victims=None)
-        guess = gradient(model)(W, x[None], y[None], buffers)
+        guess = g(W, x[None], y[None], buffers)
         return distances.l2(guess if defend is None else defend(guess, seen), seen.direction)
 
     of_victims, V = batched(distance), len(first(leaks.weights))
-    apart = [
+    apart = torch.stack([
         of_victims(leaks.weights, leaks.update, leaks.buffers, *(t.expand(V, *t.shape) for t in xy))
         for xy in zip(images, labels)  # one image at a time, so that V gradients are held, not V N
-    ]
-    return torch.stack(apart).argmin(0)
+    ]).nan_to_num(nan=torch.inf)  # fmt: skip
+    return torch.where(apart.isfinite().any(0), apart.argmin(0), -1)
+
+
+def _sent(leak: Leak) -> Tensors:
+    """The leak's direction, of one victim."""
+    require(leak.victims is None, "leak", f"a stack of {leak.victims}", "the leak of one victim")
+    return leak.direction

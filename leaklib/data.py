@@ -11,6 +11,7 @@ import urllib.request
 import zipfile
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from . import random
-from ._errors import bad, one_of, positive, require
+from ._errors import bad, one_of, require, whole
 
 __all__ = ["PICTURES", "EMBEDDED", "TORCHVISION", "FOLDER_ONLY", "load", "names", "open_image"]
 
@@ -32,6 +33,7 @@ TORCHVISION = {
 FOLDER_ONLY = ("olivetti", "cats_dogs")
 CACHE = Path.home() / ".cache" / "leaklib"
 DOWNLOAD_LIMIT = 50_000_000  # bytes of one picture
+Content = str | os.PathLike | bytes | bytearray | memoryview | IO[bytes]
 
 
 def load(
@@ -48,13 +50,13 @@ def load(
     Raises ValueError for an unknown set or number, and RuntimeError where nothing can be had.
     """
     if size is not None:
-        positive("size", size, "pixels")
+        whole("size", size, "pixels, a positive whole number")
     images, labels = _read(name, size or 32)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
     if count is not None:
         n = len(images)
-        require(1 <= count <= n, "count", count, f"1 to {n}, the size of {name!r}")
+        whole("count", count, f"1 to {n}, the size of {name!r}", 1, n)
         rows = torch.randperm(n, generator=random.generator(seed, "data"))[:count]
         images, labels = images[rows], labels[rows]
     return images.clamp(0, 1), labels
@@ -71,21 +73,71 @@ def names(name: str = "photos") -> tuple[str, ...]:
     return tuple(known[name].split())
 
 
-def open_image(source: str | os.PathLike | bytes, size: int = 32) -> Tensor:
-    """The centred square (1, 3, size, size) of a path, address or bytes; ValueError without."""
-    positive("size", size, "pixels")
+def open_image(source: Content | Image.Image | np.ndarray, size: int = 32) -> Tensor:
+    """The centred square (1, 3, size, size), in [0, 1], of a picture that is not a tensor yet.
+
+    source: a path, an address, bytes, an open file, a PIL image, or an array (H, W), (H, W, 3) or
+    (H, W, 4) of 8 or 16 bits or of floats in [0, 1].  An animation is its first picture; what is
+    transparent lies on white.  Raises ValueError for anything else.
+    """
+    whole("size", size, "pixels, a positive whole number")
     try:
-        pixels = decoded(_bytes(source))
-    except (OSError, ValueError, HTTPException, Image.DecompressionBombError) as error:
-        shown = f"{len(source)} bytes" if isinstance(source, bytes) else repr(str(source))
-        raise bad("source", shown, f"a path, address or bytes of an image ({error})") from error
-    return resized(centred(pixels), size)[None]
+        return resized(centred(_rgb(_picture(source))), size)[None]
+    except Exception as error:  # decoders have many
+        if isinstance(source, str | os.PathLike):
+            shown = repr(str(source))
+        else:
+            n = f"{len(source)} " if isinstance(source, bytes | bytearray) else ""
+            shown = f"{n}{type(source).__name__}"
+        wanted = "a path, address or bytes of an image, a PIL image, or an array of pixels"
+        raise bad("source", shown, f"{wanted} ({error})") from error
 
 
 def decoded(content: bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
     """The picture in a file, (H, W, 3) uint8, turned as its EXIF data say; errors are PIL's."""
     with Image.open(io.BytesIO(content), formats=formats) as picture:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        return _rgb(picture)
+
+
+def _picture(source: Content | Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        is_grey = source.ndim == 3 and source.shape[2] == 1
+        pixels = _of_8_bits(source[..., 0] if is_grey else source)
+        fit = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+        require(fit, "shape", pixels.shape, "(H, W), (H, W, 3) or (H, W, 4)")
+        return Image.fromarray(pixels)
+    return Image.open(io.BytesIO(_bytes(source)))
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8, on white, turned as the EXIF data say."""
+    require(min(picture.size) > 0, "size", picture.size, "at least one pixel")
+    kind, picture = picture.format, ImageOps.exif_transpose(picture)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        pixels = np.asarray(picture)
+        # of the formats that Pillow reads into wide numbers, these say what is white
+        is_16 = picture.mode == "I" and kind in ("PNG", "PPM")
+        picture = Image.fromarray(_of_8_bits(pixels.astype(np.uint16) if is_16 else pixels))
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return np.asarray(picture.convert("RGB"))
+
+
+def _of_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Whole numbers of 1, 8 or 16 bits, or floats in [0, 1], in 8 bits; ValueError for others."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    white = {"bool": 1, "uint16": 65535}.get(pixels.dtype.name)
+    if white is None:
+        # and not for a NaN
+        fit = pixels.dtype.kind == "f" and 0 <= low <= high <= 1
+        got = f"{pixels.dtype} from {low:.3g} to {high:.3g}"
+        require(fit, "pixels", got, "bool, uint8, uint16, or floats from 0 to 1")
+    return np.round(pixels.astype(np.float64) * (255 / (white or 1))).astype(np.uint8)
 
 
 def centred(pixels: np.ndarray) -> np.ndarray:
@@ -101,10 +153,12 @@ def resized(square: np.ndarray, size: int) -> Tensor:
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255  # (3, size, size)
 
 
-def _bytes(source: str | os.PathLike | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    if not str(source).startswith(("http://", "https://")):
+def _bytes(source: Content) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if not isinstance(source, str | os.PathLike):
+        return source.read()
+    if not str(source).lower().startswith(("http://", "https://")):
         return Path(source).read_bytes()
     with urllib.request.urlopen(str(source), timeout=20) as reply:
         if len(content := reply.read(DOWNLOAD_LIMIT + 1)) > DOWNLOAD_LIMIT:
@@ -160,8 +214,9 @@ def _npz(file: Path) -> tuple[Tensor, Tensor]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise bad(str(file), f"a file that cannot be read ({error})", "images, labels") from error
     fit = images.dtype == np.uint8 and images.ndim == 4 and labels.shape == (len(images),)
-    got = f"images {images.shape} of {images.dtype}, labels {labels.shape}"
-    require(fit, str(file), got, "images (N, H, W, C) of uint8 and labels (N,)")
+    got = f"images {images.shape} of {images.dtype}, labels {labels.shape} of {labels.dtype}"
+    wanted = "images (N, H, W, C) of uint8 and labels (N,) of whole numbers"
+    require(fit and labels.dtype.kind in "iu", str(file), got, wanted)
     return _to_tensors(images, labels)
 
 

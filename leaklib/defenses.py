@@ -14,13 +14,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
 
-from . import random
+from . import _network, random
 from ._batching import batched
-from ._errors import at_least_0, one_of, positive, require, share
+from ._errors import at_least_0, bad, one_of, positive, require, share, whole
 from ._loss import Loss
-from ._numbers import norm, total
+from ._numbers import floor_of, norm, total, wide
 from .client import InPlaceOfGradient, OnWeights, gradient
 from .leak import Tensors
 
@@ -64,8 +63,9 @@ def clip(C: float) -> OfDirection:
     positive("C", C, "a norm")
 
     def defend(direction: Tensors, generator: torch.Generator) -> Tensors:
-        scale = (C / norm(direction)).clamp(max=1)
-        return {name: scale * g for name, g in direction.items()}
+        # min(1, C / ||g||), and with no NaN for a derivative at 0
+        scale = C / norm(direction).clamp(min=C)
+        return {name: (scale * g).to(g) for name, g in direction.items()}
 
     return defend
 
@@ -92,13 +92,13 @@ def quantize(bits: int) -> OfDirection:
     """
     spacing = spacing_of(bits)
     rounded = lambda g, delta: torch.where(delta > 0, delta * (g / delta).round(), g)  # noqa: E731
-    return _of_each(lambda g: rounded(g, spacing(g)))
+    return _of_each(lambda g: rounded(wide(g), spacing(g)).to(g))
 
 
 def spacing_of(bits: int) -> Callable[[Tensor], Tensor]:
     """delta = max |g| / (2^(bits - 1) - 1), between the 2^bits - 1 levels of `quantize`."""
-    require(isinstance(bits, int) and 2 <= bits <= 16, "bits", bits, "a whole number from 2 to 16")
-    return lambda g: g.abs().max() / (2 ** (bits - 1) - 1)
+    whole("bits", bits, "a whole number from 2 to 16", 2, 16)
+    return lambda g: wide(g).abs().max() / (2 ** (bits - 1) - 1)
 
 
 def half(dtype: torch.dtype = torch.float16) -> OfDirection:
@@ -163,12 +163,21 @@ def dp_sgd(clip: float, noise: float) -> InPlaceOfGradient:
     def clipped_and_noisy(
         model: nn.Module, generator: torch.Generator, loss: Loss = F.cross_entropy
     ) -> Callable[..., Tensors]:
+        of = gradient(model, loss)
+
         def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-            one = lambda x, y: _flat(gradient(model, loss)(W, x[None], y[None], buffers))  # noqa: E731
-            each = batched(one)(x, y)  # (B, N)
-            scale = (clip / each.norm(dim=1)).clamp(max=1)  # (B,)
+            one = lambda x, y: _flat(of(W, x[None], y[None], buffers))  # noqa: E731
+            each = wide(batched(one)(x, y))  # (B, N)
+            B = _divisor(each, _flat(of(W, x, y, buffers)))
+            if B is None:
+                _network.examined(model, x.shape, x, "x", W, buffers)
+                came = "one whose gradient of a batch is neither mean nor sum of its images' own"
+                wanted = "a mean or a sum, such as without class weights, of what each image gives"
+                raise bad("loss", came, wanted)
+            # min(1, C / ||g_i||)
+            scale = clip / each.norm(dim=1).clamp(min=clip)  # (B,)
             noisy = _noisy("gaussian", noise * clip, False, _shaped(scale @ each, W), generator)
-            return {name: d / len(x) for name, d in noisy.items()}
+            return {name: d / B for name, d in noisy.items()}
 
         return g
 
@@ -180,8 +189,9 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
 
         r (B, M) the inputs of the layer;  score_f = sum_b ||d r_bf / d x_b|| / |r_bf|
 
-    layer: its name.  Of the columns of dV the floor(q M) of the smallest score become zero: inputs
-    that are large against their derivative pin the image down.  0 <= q <= 1.
+    layer: its name; one that sees M numbers of an image once, or ValueError.  Of the columns of dV
+    the floor(q M) of the smallest score become zero: inputs that are large against their derivative
+    pin the image down.  0 <= q <= 1.
     Source: Sun et al. 2021, published code (where r stands for |r|: it always drops a negative r).
 
     >>> model = nn.Sequential(nn.Sigmoid(), nn.Linear(4, 3))
@@ -197,21 +207,25 @@ def soteria(layer: str, q: float) -> InPlaceOfGradient:
         linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
         wanted = f"a linear layer of the model: {', '.join(linear)}"
         require(layer in linear, "layer", repr(layer), wanted)
+        inputs, of = _inputs_of(model, layer), gradient(model, loss)
+        weight, M = f"{layer}.weight".removeprefix("."), linear[layer].in_features
 
         def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
-            def inputs(image: Tensor) -> tuple[Tensor, Tensor]:
-                seen = []
-                with linear[layer].register_forward_pre_hook(lambda _, args: seen.append(args[0])):
-                    functional_call(model, (W, buffers or {}), (image[None],))
-                return seen[0].reshape(-1), seen[0].reshape(-1)  # (M,)
-
             def score(image: Tensor) -> Tensor:
-                slopes, r = jacrev(inputs, has_aux=True)(image)  # (M, …), (M,)
-                return slopes.flatten(1).norm(dim=1) / (r.abs() + 1e-10)
+                image = image[None].detach().requires_grad_()
+                r = inputs(W, buffers or {}, image)  # (M,), or more where it sees several
+                came = f"{layer!r}, which sees {r.numel()} numbers of each image"
+                require(r.numel() == M, "layer", came, f"one that sees its {M} inputs once")
+                slope = lambda e: torch.autograd.grad(r, image, e, retain_graph=True)[0]  # noqa: E731
+                slopes = batched(slope)(torch.eye(M).to(r))  # (M, 1, ...)
+                return slopes.flatten(1).norm(dim=1) / r.abs().clamp(min=torch.finfo(r.dtype).tiny)
 
+            _network.examined(model, x.shape, x, "x", W, buffers)
+            came = f"{layer!r}, of which no {weight!r} is sent"
+            require(weight in W, "layer", came, f"one whose weight is among {list(W)}")
             scores = total(score(image) for image in x)
-            dropped = scores.argsort()[: int(q * len(scores))]
-            update, weight = gradient(model, loss)(W, x, y, buffers), f"{layer}.weight"
+            dropped = scores.argsort()[: floor_of(q, M)]
+            update = of(W, x, y, buffers)
             return {**update, weight: update[weight].index_fill(1, dropped, 0)}
 
         return g
@@ -238,14 +252,16 @@ def weights_noise(
 
     def change(weights: Tensors, generator: torch.Generator) -> Tensors:
         f = noise_factors(weights, bound)
-        return {n: W + f[n] * b * _draw(law, W, generator) for n, W in weights.items()}
+        return {n: (W + f[n] * b * _draw(law, W, generator)).to(W) for n, W in weights.items()}
 
     return OnWeights(change, both)
 
 
 def noise_factors(weights: Tensors, bound: float = 0.2) -> Tensors:
     """f = max(1, n(W) / bound), n the norm of a vector, and else the largest norm along axis 1."""
-    largest = {n: W.norm() if W.ndim < 2 else W.norm(dim=1).max() for n, W in weights.items()}
+    positive("bound", bound, "a norm")
+    W = {n: wide(w) for n, w in weights.items()}
+    largest = {n: w.norm() if w.ndim < 2 else w.norm(dim=1).max() for n, w in W.items()}
     return {name: (size / bound).clamp(min=1) for name, size in largest.items()}
 
 
@@ -279,6 +295,35 @@ def _of_each(change: Callable[[Tensor], Tensor]) -> OfDirection:
     return lambda direction, generator: {name: change(g) for name, g in direction.items()}
 
 
+def _divisor(each: Tensor, whole: Tensor) -> int | None:
+    """B where a batch's gradient is the mean of its images' (B, N), 1 for the sum, else None."""
+    off = torch.finfo(whole.dtype).eps ** (1 / 3) * each.norm(dim=1).max()
+    close = (B for B in (len(each), 1) if (whole - each.sum(0) / B).norm() <= off)
+    return next(close, None)
+
+
+def _inputs_of(model: nn.Module, layer: str) -> Callable[[Tensors, Tensors, Tensor], Tensor]:
+    """(W, buffers, x) -> all numbers that the layer, or another with its weight, sees of x."""
+    network, seen = _network.copied(model), []
+    weight = network.get_submodule(layer).weight
+    for part in network.modules():
+        if getattr(part, "weight", None) is weight:
+            part.register_forward_pre_hook(
+                lambda _, args, named: seen.append((*args, *named.values())[0].flatten().clone()),
+                with_kwargs=True,
+            )
+    forward = _network.function(network)
+
+    def inputs(W: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+        seen.clear()
+        with torch.enable_grad():
+            forward(W, buffers, x)
+        # what no derivative leads to, the image does not move
+        return torch.cat([x.new_empty(0), *(r for r in seen if r.requires_grad)])
+
+    return inputs
+
+
 def _flat(direction: Tensors) -> Tensor:
     return torch.cat([g.flatten() for g in direction.values()])  # (N,)
 
@@ -291,5 +336,5 @@ def _shaped(entries: Tensor, like: Tensors) -> Tensors:
 
 def _without_smallest(d: Tensor, p: float) -> Tensor:
     """floor(p n) of the n entries set to zero, those smallest in magnitude."""
-    smallest = d.abs().flatten().argsort()[: int(p * d.numel())]
+    smallest = d.abs().flatten().argsort()[: floor_of(p, d.numel())]
     return d.flatten().index_fill(0, smallest, 0).reshape(d.shape)

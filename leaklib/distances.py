@@ -8,7 +8,7 @@ import torch  # noqa: F401 (the examples)
 from torch import Tensor
 
 from ._errors import positive
-from ._numbers import inverse, norm, total
+from ._numbers import inverse, norm, squared, total, wide
 from ._words import Word
 from .leak import Tensors
 
@@ -29,7 +29,7 @@ def l2(g: Tensors, h: Tensors) -> Tensor:
     >>> l2({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(5.)
     """
-    return total((g[name] - h[name]).square().sum() for name in h)
+    return total(squared(g[name] - h[name]) for name in h)
 
 
 @_with(r"1 - \frac{\langle g, h \rangle}{\| g \| \, \| h \|}")
@@ -43,7 +43,7 @@ def cosine(g: Tensors, h: Tensors) -> Tensor:
     """
     # 1 - <u, v> = |u - v|^2 / 2,  u = g / |g|,  v = h / |h|: in float32 the left one ends at 1e-7
     scale_g, scale_h = (inverse(norm({name: d[name] for name in h})) for d in (g, h))
-    apart = total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
+    apart = total(squared(scale_g * g[name] - scale_h * h[name]) for name in h)
     # a zero has no direction: its "unit vector" is zero, and the half that it lacks is added
     return apart / 2 + ((scale_g == 0).to(apart) + (scale_h == 0).to(apart)) / 2
 
@@ -61,7 +61,7 @@ def mean_norm(g: Tensors, h: Tensors) -> Tensor:
     # 1 / n(g),  1 / n(h)
     n_g, n_h = (total(norm({name: d[name]}) for name in h) / len(h) for d in (g, h))
     scale_g, scale_h = inverse(n_g), inverse(n_h)
-    return total((scale_g * g[name] - scale_h * h[name]).square().sum() for name in h)
+    return total(squared(scale_g * g[name] - scale_h * h[name]) for name in h)
 
 
 @_with(r"\sum_l \left\| \frac{g_l}{\| g_l \|} - \frac{h_l}{\| h_l \|} \right\|^2")
@@ -85,10 +85,10 @@ def projected(g: Tensors, h: Tensors) -> Tensor:
     >>> projected({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])})
     tensor(1.)
     """
-    squared = total(h[name].square().sum() for name in h)
     # k = <g, h> / ||h||^2
-    k = total((g[name] * h[name]).sum() for name in h) * inverse(squared)
-    return total((g[name] - k * h[name]).square().sum() for name in h)
+    inner = total((wide(g[name]) * wide(h[name])).sum() for name in h)
+    k = inner * inverse(total(squared(h[name]) for name in h))
+    return total(squared(g[name] - k * h[name]) for name in h)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,12 +1,14 @@
 """What `defenses.dp_sgd` promises; a number out of the range that is given raises ValueError."""
 
+import math
 import warnings
 
 import torch
 
-from ._errors import positive, require
+from ._errors import number, positive, whole
 
 __all__ = ["epsilon", "reconstruction_bound"]
+SMALLEST = 1e-100  # the least noise whose square, and its inverse's, are numbers
 
 
 def epsilon(
@@ -14,24 +16,30 @@ def epsilon(
 ) -> float:
     """The privacy spent in so many steps: (epsilon, delta)-differential privacy holds.
 
-    noise: sigma > 0, as in `dp_sgd`.  steps >= 1, 0 < delta < 1.  sample_rate: in (0, 1], how often
-    an image is in a batch, independently (Poisson sampling).  Neighbours differ by one image.  An
-    upper bound by Opacus (ImportError without).  Source: Mironov, Talwar & Zhang 2019.
+    noise: sigma > 0, as in `dp_sgd`.  steps: 1 to 10^9, 0 < delta < 1.  sample_rate: in (0, 1], how
+    often an image is in a batch, independently (Poisson sampling).  Neighbours differ by one image.
+    An upper bound >= 0 by Opacus (ImportError without).  Source: Mironov, Talwar & Zhang 2019.
     """
     _check(noise, steps)
-    require(0 < sample_rate <= 1, "sample_rate", sample_rate, "0 < sample_rate <= 1")
-    require(0 < delta < 1, "delta", delta, "0 < delta < 1")
+    number("sample_rate", sample_rate, lambda: 0 < sample_rate <= 1, "0 < sample_rate <= 1")
+    number("delta", delta, lambda: 0 < delta < 1, "0 < delta < 1")
+    if noise < SMALLEST:
+        return math.inf
     try:
         from opacus.accountants import RDPAccountant
     except ImportError as error:
         raise ImportError("the privacy spent needs Opacus: pip install opacus") from error
     accountant = RDPAccountant()
-    accountant.history = [(noise, sample_rate, steps)]
-    # with little noise the best order lies below 1.1, where Opacus's own begin
-    orders = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)] + accountant.DEFAULT_ALPHAS
+    accountant.history = [(min(noise, 1 / SMALLEST), sample_rate, steps)]
+    # with little noise the best order lies below 1.1, where Opacus's own begin; with much it is
+    # large, and the fractions cost minutes
+    near_1 = [1 + 10 ** (-i / 10) for i in range(30, 10, -1)]
+    is_little = noise < 10 * steps**0.5
+    orders = [*near_1, *accountant.DEFAULT_ALPHAS] if is_little else [*map(float, range(2, 257))]
     with warnings.catch_warnings():  # orders beyond these might give less; this holds all the same
         warnings.filterwarnings("ignore", "Optimal order")
-        return float(accountant.get_epsilon(delta, orders))
+        # it falls below 0 where delta alone would do
+        return max(0.0, float(accountant.get_epsilon(delta, orders)))
 
 
 def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
@@ -44,11 +52,13 @@ def reconstruction_bound(prior: float, noise: float, steps: int = 1) -> float:
     Source: Hayes, Mahloujifar & Balle 2023, abstract; the formula is of Dong, Roth & Su 2022.
     """
     _check(noise, steps)
-    require(0 <= prior <= 1, "prior", prior, "a probability from 0 to 1")
-    quantile = torch.special.ndtri(torch.tensor(prior, dtype=torch.float64))
-    return float(torch.special.ndtr(quantile + steps**0.5 / noise))
+    number("prior", prior, lambda: 0 <= prior <= 1, "a probability from 0 to 1")
+    quantile = torch.special.ndtri(torch.tensor(float(prior), dtype=torch.float64, device="cpu"))
+    # finite, since with a prior of 0 it is added to minus infinity
+    apart = min(steps**0.5 / noise, 1 / SMALLEST)
+    return float(torch.special.ndtr(quantile + apart))
 
 
 def _check(noise: float, steps: int) -> None:
     positive("noise", noise, "a multiple of the norm at which one clips")
-    require(steps >= 1, "steps", steps, "at least 1")
+    whole("steps", steps, "at least 1, a whole number up to 10^9", 1, 10**9)

@@ -113,3 +113,12 @@ def own_network():
             return Residual(**settings)
 
     return make
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """device(tensor or module): on a device without float64, in the test that asks for it."""
+    from no_float64 import without_float64
+
+    with without_float64(monkeypatch) as move:
+        yield move

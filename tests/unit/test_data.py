@@ -95,10 +95,10 @@ def test_global_generator_is_not_used():
 
 @pytest.mark.parametrize("name", ["photos", "digits"])
 def test_wrong_arguments_are_refused(name):
-    for count in (0, -1, 5000):
+    for count in (0, -1, 5000, 2.5, "3", True):
         with pytest.raises(ValueError, match=f"^count: got {count}; wanted 1 to .*{name}"):
             data.load(name, count)
-    for size in (0, -4):
+    for size in (0, -4, 8.5, "8", True):
         with pytest.raises(ValueError, match=f"^size: got {size}; .*positive"):
             data.load(name, 2, size=size)
 
@@ -172,6 +172,7 @@ def test_file_that_cannot_be_read_is_named(case, folder):
         dict(labels=None), dict(images=None), dict(images=np.zeros((6, 4, 4, 1))),
         dict(images=np.zeros((6, 4, 4), np.uint8)), dict(labels=np.arange(5)),
         dict(labels=np.zeros((6, 1), int)), dict(labels=np.array([object()] * 6)),
+        dict(labels=np.arange(6) / 2),
     ],
 )  # fmt: skip
 def test_file_that_holds_something_else_is_named(changed, folder):
@@ -294,13 +295,23 @@ def assert_red_and_blue(x, size=32):
     assert (x[0, 2, :, size // 2 + 2 :] > 0.9).all() and (x[0, 0, :, size // 2 + 2 :] < 0.1).all()
 
 
-@pytest.mark.parametrize("kind", ["path", "str", "bytes", "address"])
-def test_picture_from_anywhere(kind, tmp_path):
+def test_picture_from_anywhere_in_memory(tmp_path):
     file = tmp_path / "mine.png"
     file.write_bytes(picture())
-    if kind != "address":
-        source = {"path": file, "str": str(file), "bytes": picture()}[kind]
-        return assert_red_and_blue(data.open_image(source))
+    pixels = np.asarray(Image.open(file))
+    for source in (
+        file, str(file), picture(), bytearray(picture()), memoryview(picture()),
+        io.BytesIO(picture()), Image.open(file), pixels, pixels / 255, pixels.astype("f2") / 255,
+        pixels.astype(np.uint16) * 257, pixels > 0, pixels[:, ::-1][:, ::-1],
+        np.dstack([pixels, np.full_like(pixels[..., :1], 255)]),
+    ):  # fmt: skip
+        assert_red_and_blue(data.open_image(source))
+    with file.open("rb") as opened:
+        assert_red_and_blue(data.open_image(opened))
+
+
+def test_picture_from_an_address(tmp_path):
+    (tmp_path / "mine.png").write_bytes(picture())
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -312,6 +323,7 @@ def test_picture_from_anywhere(kind, tmp_path):
         address = f"http://127.0.0.1:{server.server_address[1]}"
         try:
             assert_red_and_blue(data.open_image(f"{address}/mine.png", size=16), size=16)
+            assert_red_and_blue(data.open_image(f"{address}/mine.png".replace("http", "HTTP")))
             with pytest.raises(ValueError, match="^source: got 'http.*404"):
                 data.open_image(f"{address}/other.png")
         finally:
@@ -342,14 +354,145 @@ def test_pictures_with_other_modes(mode):
     assert_red_and_blue(data.open_image(picture(mode=mode, kind=kind)))
 
 
-def test_photograph_stands_as_its_camera_says():
+@pytest.mark.parametrize("deep", [False, True], ids=["8 bits", "16 bits"])
+def test_photograph_stands_as_its_camera_says(deep):
     """A telephone stores the picture lying and says so in the file."""
-    lying = Image.open(io.BytesIO(picture(40, 40))).rotate(90, expand=True)
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 270 degrees to show
+    if deep:
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(RAMP.T[::-1])).save(file, format="png", exif=exif)
+        return assert_is_ramp(data.open_image(file.getvalue()))
+    lying = Image.open(io.BytesIO(picture(40, 40))).rotate(90, expand=True)
     file = io.BytesIO()
     lying.save(file, format="png", exif=exif)
     assert_red_and_blue(data.open_image(file.getvalue()))
+
+
+RAMP = np.tile(np.linspace(0, 65535, 256).round().astype(np.uint16), (256, 1))
+
+
+def assert_is_ramp(x):
+    """From black to white, each of 32 columns a mean of eight: .008 and .992 at the ends."""
+    assert x.shape == (1, 3, 32, 32) and torch.equal(x[:, 0], x[:, 1])
+    columns = x[0, 0].mean(0)
+    wanted = (torch.arange(32) + 0.5) / 32
+    torch.testing.assert_close(columns, wanted, atol=0.012, rtol=0)
+    assert abs(float(x.mean()) - 0.5) < 0.005
+    assert 0.002 < float(columns[0]) < 0.02 and 0.98 < float(columns[-1]) < 0.998
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_picture_of_16_bits_keeps_its_shades(kind):
+    """A14: Pillow alone cuts them off above 255 of 65,535."""
+    file = io.BytesIO()
+    Image.fromarray(RAMP).save(file, format=kind)
+    assert_is_ramp(data.open_image(file.getvalue()))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        RAMP,
+        RAMP.astype(">u2"),
+        RAMP / 65535,
+        RAMP.astype(np.float32) / 65535,
+        (RAMP // 257).astype(np.uint8),
+        RAMP[..., None],
+        Image.fromarray(RAMP),
+        Image.fromarray((RAMP / 65535).astype(np.float32)),
+        Image.frombytes("I;16B", (256, 256), RAMP.astype(">u2").tobytes()),
+    ],
+    ids=["uint16", "the other end first", "floats", "float32", "uint8", "one channel", "I;16", "F",
+         "I;16B"],
+)  # fmt: skip
+def test_pixels_of_many_types_keep_their_shades(pixels):
+    """A14"""
+    assert_is_ramp(data.open_image(pixels))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_white(mode):
+    """Its colour under the glass is nobody's business: here black."""
+    glass = np.zeros((40, 40, 4), np.uint8)
+    glass[:, :20, 3] = 255
+    file = io.BytesIO()
+    image = Image.fromarray(glass)
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    image.save(file, format="png")
+    for source in (image, file.getvalue(), glass):
+        x = data.open_image(source)
+        assert x[..., :15].max() < 0.1 and x[..., 17:].min() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_first_picture_of_an_animation_is_taken(kind):
+    first = Image.open(io.BytesIO(picture()))
+    file = io.BytesIO()
+    first.save(file, format=kind, save_all=True, append_images=[first.rotate(180)], lossless=True)
+    assert_red_and_blue(data.open_image(file.getvalue()))
+
+
+def saved_as(pixels, kind):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format=kind)
+    return file.getvalue()
+
+
+NO_PICTURES = {
+    "nothing": None,
+    "a number": 5,
+    "a list of pixels": [[0, 255]],
+    "a tensor": torch.rand(3, 8, 8),
+    "an open text": io.StringIO("pixels"),
+    "a dict": {"path": "mine.png"},
+    "pixels of 64 bits": RAMP.astype(np.int64),
+    "pixels with a sign": RAMP.astype(np.int32),
+    "floats from 0 to 255": RAMP / 257,
+    "floats from -1": RAMP / 32768 - 1,
+    "NaN": np.full((8, 8), np.nan),
+    "complex": np.zeros((8, 8), complex),
+    "objects": np.array([[None, 1], [2, 3]]),
+    "texts": np.array([["a", "b"]]),
+    "one axis": np.zeros(64, np.uint8),
+    "channels first": np.zeros((3, 8, 8), np.uint8),
+    "two channels": np.zeros((8, 8, 2), np.uint8),
+    "a batch": np.zeros((1, 8, 8, 3), np.uint8),
+    "no pixel": np.zeros((0, 8), np.uint8),
+    "no pixel in a picture": Image.new("RGB", (0, 8)),
+    "wide numbers, white unknown": Image.fromarray(RAMP.astype(np.int32)),
+    "floats from 0 to 255 in a picture": Image.fromarray((RAMP / 257).astype(np.float32)),
+    "a TIFF of floats": saved_as((RAMP / 257).astype(np.float32), "TIFF"),
+    "a TIFF of 32 bits": saved_as(RAMP.astype(np.int32), "TIFF"),
+    "a path with a zero": "mine\0.png",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy's, of complex numbers
+@pytest.mark.parametrize("what", NO_PICTURES)
+def test_what_has_no_known_white_or_no_pixels_is_refused(what):
+    """A14"""
+    with pytest.raises(
+        ValueError, match="^source: got .*; wanted a path, address or bytes of an i"
+    ):
+        data.open_image(NO_PICTURES[what])
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of what it finds in them
+def test_pictures_that_were_damaged_are_refused_or_opened():
+    """Whatever a decoder raises."""
+    draws = np.random.default_rng(0)
+    for kind in ("png", "gif", "webp", "bmp", "jpeg", "tiff"):
+        whole = np.frombuffer(picture(kind=kind), np.uint8)
+        for _ in range(60):
+            broken = whole.copy()
+            broken[draws.integers(0, min(len(whole), 80), 3)] = draws.integers(0, 256, 3)
+            try:
+                x = data.open_image(broken.tobytes(), 8)
+            except ValueError as error:
+                assert str(error).startswith("source: got ")
+            else:
+                assert x.shape == (1, 3, 8, 8) and 0 <= x.min() <= x.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -375,9 +518,9 @@ def test_folder_is_no_image(tmp_path):
         data.open_image(tmp_path)
 
 
-@pytest.mark.parametrize("size", [0, -3])
+@pytest.mark.parametrize("size", [0, -3, 8.0, 2.5, "32", None, (32, 32), True, float("nan")])
 def test_size_of_a_picture_is_positive(size):
-    with pytest.raises(ValueError, match=f"^size: got {size}; .*positive"):
+    with pytest.raises(ValueError, match="^size: got .*positive"):
         data.open_image(picture(), size=size)
 
 

@@ -188,6 +188,23 @@ def test_pruning_of_the_whole_keeps_the_largest_of_all(p, direction):
         assert d[kept].abs().min() >= d[~kept].abs().max()
 
 
+@pytest.mark.parametrize("p", [0.29, 0.57, 0.58])
+def test_share_that_is_dropped_is_that_of_a_decimal_number(p):
+    """A19: p n in floating point is just below the whole number that it is."""
+    n = round(100 * p)
+    assert int(p * 100) == n - 1
+    entries = {"x": torch.arange(1.0, 101)}
+    for drop in (
+        defenses.prune(p),
+        defenses.prune(p, whole=True),
+        defenses.weights_sparsify(p).change,
+    ):
+        assert int((drop(entries, generator())["x"] == 0).sum()) == n
+    model, x = nn.Linear(100, 3), torch.rand(1, 100, generator=generator())
+    g = defenses.soteria("", p).gradient(model, generator())
+    assert int((g(client.state(model)[0], x, torch.tensor([1]))["weight"] == 0).all(0).sum()) == n
+
+
 def test_pruning_of_equal_entries_keeps_the_number():
     after = defenses.prune(0.3)({"x": torch.ones(10)}, generator())["x"]
     assert after.sum() == 7
@@ -216,6 +233,36 @@ def test_half_precision_is_rounding(dtype, direction):
     for n, d in direction.items():
         assert torch.equal(after[n].to(dtype).float(), after[n]), "a number of few bits"
         assert ((after[n] - d).abs() <= relative * d.abs() + 1e-7).all()
+
+
+@pytest.mark.parametrize("bits", [2, 8, 12])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_quantising_of_half_precision_is_that_of_float32(bits, dtype, size):
+    """The spacing of levels has no place in 16 bits where the numbers themselves have."""
+    g = (size * torch.randn(200, generator=generator())).to(dtype)
+    got = defenses.quantize(bits)({"x": g}, generator())["x"]
+    wanted = defenses.quantize(bits)({"x": g.float()}, generator())["x"]
+    assert got.dtype == dtype and torch.equal(got, wanted.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-5, 1.0, 1e3])
+def test_clipping_of_half_precision_is_that_of_float32(dtype, size):
+    """Squares of small numbers vanish in 16 bits, and those of large ones are infinite."""
+    g = {"x": torch.full((400,), size).to(dtype), "y": torch.tensor(size).to(dtype)}
+    got = defenses.clip(size)(g, generator())
+    wanted = defenses.clip(size)({n: t.float() for n, t in g.items()}, generator())
+    for n in g:
+        assert got[n].dtype == dtype
+        torch.testing.assert_close(got[n].float(), wanted[n], rtol=0.01, atol=1e-7)
+
+
+def test_slope_of_clipping_at_zero_is_a_number():
+    """It may be a word of an attack, which begins anywhere."""
+    g = torch.zeros(3, requires_grad=True)
+    defenses.clip(0.5)({"x": g}, generator())["x"].sum().backward()
+    assert g.grad.tolist() == [1, 1, 1]
 
 
 # --- masking --------------------------------------------------------------------------------------
@@ -313,9 +360,9 @@ def test_clipped_sum_is_that_of_a_plain_loop(C, small_digits, own_network):
 class Recurrent(nn.Module):
     """Reads an image row by row."""
 
-    def __init__(self):
+    def __init__(self, kind=nn.GRU):
         super().__init__()
-        self.rows, self.head = nn.GRU(12, 8, batch_first=True), nn.Linear(8, 10)
+        self.rows, self.head = kind(12, 8, batch_first=True), nn.Linear(8, 10)
 
     def forward(self, x):
         return self.head(self.rows(x[:, 0])[0][:, -1])
@@ -333,6 +380,11 @@ class Linear(nn.Module):
         return self.then(self, self.head(x.flatten(1)))
 
 
+def of_rows(change):
+    """Image by image, which is no business of the others."""
+    return lambda model, logits: torch.stack([change(row) for row in logits])
+
+
 def in_place(model, logits):
     total = torch.zeros(len(logits), 10, dtype=logits.dtype)
     total += logits
@@ -341,14 +393,17 @@ def in_place(model, logits):
 
 NOT_BATCHED = {
     "GRU": Recurrent,
-    "item": lambda: Linear(lambda model, logits: logits * (1 + logits.detach().max().item() ** 2)),
+    "RNN": lambda: Recurrent(nn.RNN),
+    "LSTM": lambda: Recurrent(nn.LSTM),
+    "item": lambda: Linear(of_rows(lambda row: row * (1 + row.detach().max().item() ** 2))),
     "in place": lambda: Linear(in_place),
-    "branch": lambda: Linear(lambda model, logits: logits if logits.sum() > 0 else -logits),
+    "branch": lambda: Linear(of_rows(lambda row: row if row.sum() > 0 else -row)),
 }
 
 
 @pytest.mark.parametrize("kind", NOT_BATCHED)
 def test_network_that_vmap_cannot_batch_is_clipped_image_by_image(kind, small_digits):
+    """B2"""
     x, y = small_digits[0][:4].double(), small_digits[1][:4]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -357,6 +412,110 @@ def test_network_that_vmap_cannot_batch_is_clipped_image_by_image(kind, small_di
     with pytest.warns(UserWarning, match="cannot be batched by vmap"):
         got = client.share_gradient(model, x, y, defense=defenses.dp_sgd(0.5, 0)).update
     assert_close(got, wanted, rtol=1e-8, atol=1e-10)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and one that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice, self.head = nn.Linear(144, 10), nn.Linear(10, 10), nn.Linear(10, 10)
+        self.head.weight = self.twice.weight
+
+    def forward(self, x):
+        return self.head(self.twice(self.twice(self.first(x.flatten(1)).tanh()).tanh()))
+
+
+def test_tied_weights_are_clipped_as_one(small_digits):
+    """B2, as in A1"""
+    x, y = small_digits[0][:3].double(), small_digits[1][:3]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Tied().double()
+    names, parameters = list(dict(model.named_parameters())), list(model.parameters())
+    total = [torch.zeros_like(p) for p in parameters]
+    for i in range(3):
+        g = torch.autograd.grad(F.cross_entropy(model(x[i, None]), y[i, None]), parameters)
+        scale = min(1.0, 0.5 / float(torch.cat([d.flatten() for d in g]).norm()))
+        total = [t + scale * d / 3 for t, d in zip(total, g, strict=True)]
+    W, buffers = client.state(model)
+    got = defenses.dp_sgd(0.5, 0).gradient(model, generator())(W, x, y, buffers)
+    assert_close(got, dict(zip(names, total, strict=True)), rtol=1e-8, atol=1e-10)
+
+
+def batch_normalised(**settings):
+    """BatchNorm that uses the statistics of the batch."""
+    return nn.Sequential(nn.BatchNorm2d(1, **settings), nn.Flatten(), nn.Linear(144, 10))
+
+
+MIXING = {
+    "A11 without running statistics": lambda: batch_normalised(track_running_stats=False).eval(),
+    "training mode": batch_normalised,
+    "the mean of the batch": lambda: Linear(lambda model, logits: logits - logits.mean(0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:this network cannot be batched")
+@pytest.mark.parametrize("kind", MIXING)
+@pytest.mark.parametrize("defense", [defenses.dp_sgd(1e6, 0), defenses.soteria("2", 0.5)])
+def test_images_that_a_network_mixes_have_no_gradient_of_their_own(kind, defense, small_digits):
+    """A11, also where the defence is called without a client."""
+    x, y = small_digits[0][:4], small_digits[1][:4]
+    model = nn.Sequential(nn.Identity(), nn.Identity(), MIXING[kind]())
+    if isinstance(model[2], nn.Sequential):
+        model = model[2]
+    else:
+        defense = defenses.dp_sgd(1e6, 0)
+    W, buffers = client.state(model)
+    with pytest.raises(ValueError, match="^model: got .*mixes the images of a batch"):
+        defense.gradient(model, generator())(W, x, y, buffers)
+
+
+@pytest.mark.filterwarnings("ignore:this network cannot be batched")
+def test_random_network_is_no_case_for_dp_sgd(small_digits):
+    x, y = small_digits[0][:4], small_digits[1][:4]
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 10))
+    W, buffers = client.state(model)
+    with pytest.raises(ValueError, match="^model: got .*random"):
+        defenses.dp_sgd(1e6, 0).gradient(model, generator())(W, x, y, buffers)
+
+
+def test_dp_sgd_adds_up_or_averages_as_the_loss_does(small_digits):
+    """B7: and where nothing is clipped it is the plain gradient."""
+    x, y = small_digits[0][:4].double(), small_digits[1][:4]
+    model = models.lenet(1, 12).double()
+    W, buffers = client.state(model)
+    for loss in (nn.CrossEntropyLoss(reduction="sum"), nn.CrossEntropyLoss(label_smoothing=0.1)):
+        got = defenses.dp_sgd(1e6, 0).gradient(model, generator(), loss)(W, x, y, buffers)
+        assert_close(got, client.gradient(model, loss)(W, x, y, buffers), rtol=1e-9, atol=1e-12)
+    halves = defenses.dp_sgd(0.01, 0).gradient(model, generator(), nn.CrossEntropyLoss())
+    wanted = {n: d / 4 for n, d in clipped_sum(model, x, y, 0.01).items()}
+    assert_close(halves(W, x, y, buffers), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_weighted_mean_of_images_is_no_mean_of_theirs(small_digits):
+    """B7: class weights divide by the weights of the whole batch."""
+    x, y = small_digits[0][:4], torch.tensor([0, 1, 2, 3])
+    model = models.lenet(1, 12)
+    W, buffers = client.state(model)
+    loss = nn.CrossEntropyLoss(weight=torch.arange(1.0, 11))
+    with pytest.raises(ValueError, match="^loss: got .*neither mean nor sum .*class weights"):
+        defenses.dp_sgd(1e6, 0).gradient(model, generator(), loss)(W, x, y, buffers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dp_sgd_in_half_precision_clips_what_is_too_small_to_square(dtype):
+    """Numbers below 0.0002 have no square in 16 bits."""
+    g = torch.Generator().manual_seed(0)
+    x, y = 1e-4 * torch.rand(3, 40, generator=g), torch.tensor([0, 1, 2])
+    model = nn.Linear(40, 10, bias=False)
+    share = lambda m, x: defenses.dp_sgd(1e-4, 0).gradient(m, generator())(  # noqa: E731
+        client.state(m)[0], x, y
+    )
+    wanted = share(model, x)["weight"]
+    got = share(model.to(dtype), x.to(dtype))["weight"]
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.float(), wanted, rtol=0.05, atol=1e-7)
 
 
 def test_parameter_without_an_axis_is_clipped_too(small_digits):
@@ -482,6 +641,18 @@ def test_privacy_spent_grows_with_steps_and_sampling_and_falls_with_noise():
     assert privacy.epsilon(1.0, 100, sample_rate=0.1, delta=1e-6) > base
 
 
+@pytest.mark.parametrize("noise", [5e-324, 1e-200, 1e-3, 1.0, 50.0, 1e6, 1e200, 1e308])
+@pytest.mark.filterwarnings("ignore")
+def test_privacy_spent_is_never_below_zero_and_never_nan(noise):
+    """A8: at the ends of all ranges."""
+    pytest.importorskip("opacus")
+    for rate in (1e-300, 1e-3, 1 - 1e-16, 1):
+        for delta in (1e-300, 0.01, 1 - 1e-16):
+            assert privacy.epsilon(noise, sample_rate=rate, delta=delta) >= 0
+    assert privacy.epsilon(50.0, sample_rate=0.001, delta=0.01) == 0, "as it was found"
+    assert (privacy.epsilon(noise) == math.inf) == (noise < 1e-100)
+
+
 def test_privacy_spent_needs_opacus(monkeypatch):
     monkeypatch.setitem(sys.modules, "opacus.accountants", None)
     with pytest.raises(ImportError, match="pip install opacus"):
@@ -500,6 +671,10 @@ def test_bound_of_reconstruction_has_its_limits():
     assert bound(0.1, 1e-3) == 1, "hardly any: everything"
     assert bound(0.5, 2.0) == pytest.approx(0.691462, abs=1e-6), "Phi(1/2)"
     assert bound(0.01, 2.0, steps=4) == pytest.approx(bound(0.01, 1.0), rel=1e-9)
+    for noise in (5e-324, 1e-200, 1e200, 1e308):
+        for steps in (1, 10**9):
+            assert bound(0, noise, steps) == 0 and bound(1, noise, steps) == 1
+            assert bound(0.1, noise, steps) == pytest.approx(1 if noise < 1 else 0.1)
     several = [bound(0.01, noise) for noise in (0.3, 1, 3, 10)]
     assert several == sorted(several, reverse=True) and min(several) > 0.01
 
@@ -591,6 +766,108 @@ def test_soteria_is_that_of_a_plain_loop(q, B, small_digits, own_network):
         assert int(dropped.sum()) >= math.floor(q * len(dropped))
         assert_close(dict(model.named_parameters()), before, rtol=0, atol=0)
         assert not any(m._forward_pre_hooks for m in model.modules()), "no hook is left"
+
+
+class Tokens(nn.Module):
+    """A layer that sees every row of an image, and one that sees them all at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.head, self.unused = nn.Linear(12, 6), nn.Linear(72, 10), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.head(input=torch.tanh(self.each(x[:, 0])).flatten(1))
+
+
+class Renamed(nn.Module):
+    """A layer whose weight is computed of others, or is not trained."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.fc = change(nn.Linear(144, 10))
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+NOT_SEEN_ONCE = {
+    "A13 used for each token": (Tokens, "each", "sees 144 numbers of each image; wanted one .* 12"),
+    "not used": (Tokens, "unused", "sees 0 numbers"),
+    "used twice": (Tied, "twice", "sees 30 numbers"),
+    "a weight that has another name": (Tied, "head", "no 'head.weight' is sent"),
+    "weight norm": (
+        lambda: Renamed(nn.utils.parametrizations.weight_norm), "fc", "no 'fc.weight' is sent"
+    ),
+    "frozen": (lambda: Renamed(lambda fc: frozen(fc)), "fc", "no 'fc.weight' is sent"),
+    "no image in it": (lambda: Renamed(Constant), "fc.fc", "sees 0 numbers"),
+}  # fmt: skip
+
+
+def frozen(layer):
+    layer.weight.requires_grad_(False)
+    return layer
+
+
+class Constant(nn.Module):
+    """A layer whose input is the same for every image."""
+
+    def __init__(self, fc):
+        super().__init__()
+        self.fc = fc
+
+    def forward(self, x):
+        return x[:, :10] + self.fc(torch.ones_like(x))
+
+
+@pytest.mark.parametrize("what", NOT_SEEN_ONCE)
+def test_layer_that_does_not_see_an_image_once_has_no_columns_to_drop(what, small_digits):
+    make, layer, told = NOT_SEEN_ONCE[what]
+    model, x, y = make(), small_digits[0][:2], small_digits[1][:2]
+    W, buffers = client.state(model)
+    with pytest.raises(ValueError, match=f"^layer: got '{layer}', .*{told}"):
+        defenses.soteria(layer, 0.5).gradient(model, generator())(W, x, y, buffers)
+
+
+@pytest.mark.parametrize("kind", [*NOT_BATCHED, "tokens"])
+def test_soteria_drops_the_columns_that_a_plain_loop_drops(kind, small_digits):
+    """A13, B2: of networks that vmap cannot batch, and behind a layer used for each token."""
+    x, y = small_digits[0][:2].double(), small_digits[1][:2]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = {**NOT_BATCHED, "tokens": Tokens}[kind]().double()
+    seen, named = {}, dict(with_kwargs=True)
+    keep = lambda _, args, kwargs: seen.update(r=(*args, *kwargs.values())[0])  # noqa: E731
+
+    def inputs(x):
+        with model.head.register_forward_pre_hook(keep, **named):
+            model(x)
+        return seen["r"]
+
+    if kind in ("item", "in place", "branch"):
+        x = x + 0.1  # of a black pixel, |r| is 0
+    W, buffers = client.state(model)
+    got = defenses.soteria("head", 0.3).gradient(model, generator())(W, x, y, buffers)
+    wanted = soteria_slowly(model, "head", inputs, x, y, 0.3)
+    assert_close(got, wanted, rtol=1e-8, atol=1e-10)
+    assert not model.head._forward_pre_hooks
+
+
+def test_soteria_of_a_network_that_is_a_linear_layer():
+    g = generator()
+    model, x = nn.Linear(10, 3), torch.rand(2, 10, generator=g)
+    W, buffers = client.state(model)
+    got = defenses.soteria("", 0.29).gradient(model, g)(W, x, torch.tensor([0, 1]), buffers)
+    assert int((got["weight"] == 0).all(0).sum()) == 2
+
+
+def test_soteria_of_half_precision_takes_the_columns_of_the_same_rank():
+    """Where |r| + 1e-10 is 0, all that is divided by it is NaN."""
+    model = nn.Sequential(nn.ReLU(), nn.Linear(6, 3)).half()
+    x = torch.tensor([[-1.0, 0.5, -2.0, 0.1, 1.0, 2.0]]).half()
+    W, buffers = client.state(model)
+    got = defenses.soteria("1", 0.5).gradient(model, generator())(W, x, torch.tensor([1]), buffers)
+    # what ReLU stops says nothing, and is dropped first; then the largest
+    assert (got["1.weight"] == 0).all(0).nonzero().flatten().tolist() == [0, 2, 5]
 
 
 def test_soteria_wants_a_linear_layer(small_digits):
@@ -692,6 +969,31 @@ def test_norm_to_clip_at_is_positive(C):
             ask(C)
 
 
+NO_NUMBERS = ["0.5", None, [0.5], (0.1, 0.9), {"p": 0.5}, 0.5j, torch.tensor([0.1, 0.2]), math.sin]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
+def test_setting_of_a_defence_is_a_number(value):
+    for name, make in {
+        "sigma": defenses.gaussian,
+        "b": defenses.laplace,
+        "C": defenses.clip,
+        "p": defenses.prune,
+        "bits": defenses.quantize,
+        "s": defenses.weights_sparsify,
+        "q": partial(defenses.soteria, "fc"),
+        "clip": partial(defenses.dp_sgd, noise=1),
+        "noise": partial(defenses.dp_sgd, 1),
+        "bound": lambda value: defenses.weights_noise(1e-3, bound=value),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name}: got "):
+            make(value)
+    with pytest.raises(ValueError, match="^bound: got "):
+        adaptive.noisy_weights(value)
+    with pytest.raises(ValueError, match="^bound: got "):
+        defenses.noise_factors({"w": torch.ones(3)}, value)
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_share_is_a_share(p):
     for kind in (defenses.prune, defenses.random_mask):
@@ -728,7 +1030,7 @@ def test_law_of_noise_on_weights_is_known():
         defenses.weights_noise(1e-3, "cauchy")
 
 
-@pytest.mark.parametrize("steps", [0, -1, float("nan")])
+@pytest.mark.parametrize("steps", [0, -1, float("nan"), 2.5, math.inf, 10**400, True])
 def test_steps_are_counted_from_one(steps):
     with pytest.raises(ValueError, match=f"^steps: got {steps}; wanted at least 1"):
         privacy.epsilon(1.0, steps)
@@ -740,6 +1042,11 @@ def test_privacy_is_asked_for_in_range():
     for rate in (0, 1.1, float("nan")):
         with pytest.raises(ValueError, match=f"^sample_rate: got {rate}; wanted 0 < sample_rate"):
             privacy.epsilon(1.0, sample_rate=rate)
+    for name, value in (("sample_rate", "often"), ("delta", None), ("noise", [1.0])):
+        with pytest.raises(ValueError, match=f"^{name}: got "):
+            privacy.epsilon(**{"noise": 1.0, name: value})
+    with pytest.raises(ValueError, match="^prior: got "):
+        privacy.reconstruction_bound("seldom", 1.0)
     for delta in (0, 1, float("nan")):
         with pytest.raises(ValueError, match=f"^delta: got {delta}; wanted 0 < delta < 1"):
             privacy.epsilon(1.0, delta=delta)

@@ -5,7 +5,9 @@ import pytest
 import skimage.metrics
 import torch
 
-from leaklib import data, metrics
+from leaklib import attacks, client, data, metrics, models
+
+SCORES = [metrics.mse, metrics.psnr, metrics.ssim, metrics.match, metrics.assignment]
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +90,16 @@ def test_label_accuracy():
     truth = torch.tensor([1, 2, 3, 4])
     assert metrics.label_accuracy(truth[:, None], truth) == 1
     assert metrics.label_accuracy(torch.tensor([1, -1, 3, 0]), truth) == 0.5
-    with pytest.raises(ValueError, match="^labels: got 3 labels; wanted 4"):
+    with pytest.raises(ValueError, match=r"^labels: got shape \(3,\); wanted \(4,\)"):
         metrics.label_accuracy(truth[:3], truth)
+
+
+def test_labels_of_several_victims_are_compared_victim_by_victim():
+    """(V, B) laid out as (B, V) has as many numbers, and other ones in each place."""
+    truth = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert metrics.label_accuracy(truth, truth) == 1
+    with pytest.raises(ValueError, match=r"^labels: got shape \(3, 2\); wanted \(2, 3\)"):
+        metrics.label_accuracy(truth.reshape(3, 2), truth)
 
 
 def test_count_accuracy_is_the_share_of_labels_that_counts_have_right():
@@ -98,8 +108,15 @@ def test_count_accuracy_is_the_share_of_labels_that_counts_have_right():
     assert metrics.count_accuracy(torch.tensor([0, 2, 2]), truth) == 0.5
     both = torch.stack([torch.tensor([2, 1, 1]), torch.tensor([0, 2, 2])])
     assert metrics.count_accuracy(both, torch.stack([truth, truth])) == 0.75
+    assert metrics.count_accuracy(torch.tensor([2, -1, 1]), truth) == 0.75, "-1 is no count"
     with pytest.raises(ValueError, match="^counts: got shape"):
         metrics.count_accuracy(both, truth)
+
+
+def test_counts_of_more_labels_than_there_are_would_have_all_of_them_right():
+    truth = torch.tensor([0, 0, 1, 2])
+    with pytest.raises(ValueError, match="^counts: got a sum of 12; wanted at most 4"):
+        metrics.count_accuracy(torch.tensor([4, 4, 4]), truth)
 
 
 def test_success_is_a_threshold_on_the_mean_squared_error():
@@ -113,22 +130,75 @@ def test_success_is_a_threshold_on_the_mean_squared_error():
 def test_match_finds_the_permutation(photos, seed):
     order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
     shuffled = noisy(photos, 0.1, seed)[order]
-    found = metrics.match(shuffled, photos)
+    found = metrics.assignment(shuffled, photos)
     assert torch.equal(order[found], torch.arange(6))
     assert metrics.mse(shuffled[found], photos).max() < 0.02
+    assert torch.equal(metrics.match(shuffled, photos), shuffled[found])
 
 
 def test_match_of_several_victims(photos):
     truth = photos.reshape(2, 3, 3, 32, 32)
     shuffled = torch.stack([truth[0, [2, 0, 1]], truth[1, [0, 2, 1]]])
-    assert metrics.match(shuffled, truth).tolist() == [[1, 2, 0], [0, 2, 1]]
+    assert metrics.assignment(shuffled, truth).tolist() == [[1, 2, 0], [0, 2, 1]]
+    assert torch.equal(metrics.match(shuffled, truth), truth)
 
 
 def test_reconstruction_is_put_in_order(photos):
-    """(1, B, C, H, W), as an attack on one client returns it, against the client's batch."""
+    """A22: (1, B, C, H, W), as an attack on one client returns it, against the client's batch."""
     images = 1.2 * photos[[3, 0, 4, 1, 5, 2]][None]
-    assert metrics.match(images, photos).tolist() == [1, 3, 5, 0, 2, 4]
-    assert torch.equal(images[0, metrics.match(images, photos)], 1.2 * photos)
+    assert metrics.assignment(images, photos).tolist() == [1, 3, 5, 0, 2, 4]
+    assert torch.equal(metrics.match(images, photos), 1.2 * photos), "unclamped"
+    alone = metrics.match(1.2 * photos[:, None], photos)
+    assert torch.equal(alone, 1.2 * photos), "V victims of one image have no other order"
+
+
+def test_batch_of_a_reconstruction_is_put_in_order():
+    """A22, on what an attack returns."""
+    x, y = data.load("digits", 3, size=12, seed=1)
+    model = models.lenet(1, 12)
+    leak = client.share_gradient(model, x, y)
+    out = attacks.dlg(model, leak, x.shape, labels=y[[2, 0, 1]], start="uniform", steps=200)
+    ordered = metrics.match(out.images, x)
+    assert ordered.shape == x.shape
+    assert metrics.mse(ordered, x).sum() < metrics.mse(out.images, x).sum()
+    for image in ordered:
+        assert any(torch.equal(image, found) for found in out.images[0])
+
+
+def test_what_holds_a_nan_is_no_success_and_comes_last(photos):
+    images = photos[[1, 0, 2]].clone()
+    images[0, 0, 0, 0] = torch.nan
+    assert metrics.mse(images, photos[[1, 0, 2]]).isnan().tolist() == [True, False, False]
+    assert metrics.psnr(images, photos[:3])[0].isnan()
+    assert metrics.success_rate(images, photos[[1, 0, 2]]) == pytest.approx(2 / 3)
+    assert metrics.assignment(images, photos[:3]).tolist() == [1, 0, 2]
+
+
+def test_rows_of_numbers_are_scored_as_images_are():
+    g = torch.Generator().manual_seed(0)
+    truth, images = torch.rand(2, 5, 7, generator=g), 1.5 * torch.rand(2, 5, 7, generator=g)
+    as_images = lambda t: t[..., None, None, :]  # noqa: E731
+    for score in (metrics.mse, metrics.psnr, metrics.assignment):
+        wanted = score(as_images(images), as_images(truth))
+        assert torch.equal(score(images, truth), wanted) and wanted.shape == (2, 5)
+        assert torch.equal(score(images[:1], truth[0]), wanted[0]), "one victim"
+        assert torch.equal(score(images[0, :, None], truth[0]), score(images[0], truth[0]))
+    assert metrics.success_rate(images, truth, 0.3) == 0.7
+    torch.testing.assert_close(
+        as_images(metrics.levelled(images, truth)),
+        metrics.levelled(as_images(images), as_images(truth)),
+    )
+    ordered = metrics.match(truth[:, [4, 2, 0, 1, 3]], truth)
+    assert torch.equal(ordered, truth)
+    with pytest.raises(ValueError, match="^images: got 1 x 7 pixels"):
+        metrics.ssim(images, truth)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (3, 32, 32)])
+def test_square_table_may_be_an_image_without_its_axes_and_is_told_of(shape):
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=rf"{shape[-1]} numbers.*\(B, C, H, W\)"):
+        assert metrics.mse(image, image).shape == shape[:-1]
 
 
 def test_levelled_takes_away_contrast_and_brightness_alone(photos):
@@ -156,17 +226,117 @@ def test_levelled_allows_a_negative_slope(photos):
 
 def test_match_uses_each_reconstruction_once(photos):
     """Two reconstructions of the same image: the second has to serve for another."""
-    found = metrics.match(photos[[0, 0, 2]], photos[:3])
+    found = metrics.assignment(photos[[0, 0, 2]], photos[:3])
     assert sorted(found.tolist()) == [0, 1, 2] and found[2] == 2
 
 
-@pytest.mark.parametrize("score", [metrics.mse, metrics.psnr, metrics.ssim, metrics.match])
+@pytest.mark.parametrize("score", SCORES)
 def test_other_shapes_are_refused(score, photos):
-    for images in (photos[:5], photos[..., :31], photos[:, :1], photos.flatten(2)):
+    other = (photos[:5], photos[..., :31], photos[:, :1], photos.flatten(2), photos.mT[:, None, :2])
+    for images in (*other, photos[None, None], photos.movedim(1, -1)):
         with pytest.raises(ValueError, match="^images: got shape .*the shape of truth"):
             score(images, photos)
-    with pytest.raises(ValueError, match="^images: "):
-        score(photos[0, 0], photos[0, 0])
+    with pytest.raises(ValueError, match="^images: got shape .*the shape of truth"):
+        score(photos[:, :1], photos[:, 0])
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize(
+    ("change", "came"),
+    [
+        (lambda x: (x - 0.45) / 0.22, "-2.05 to 2.5"),
+        (lambda x: 255 * x, "0 to 255"),
+        (lambda x: 2 * x - 1, "-1 to 1"),
+        (lambda x: x + 1e-4, "0.0001 to 1"),
+        (lambda x: torch.full_like(x, torch.nan), "nan to nan"),
+        (lambda x: torch.full_like(x, torch.inf), "inf to inf"),
+    ],
+    ids=["standardised", "8 bits", "from -1", "a little too bright", "NaN", "infinite"],
+)
+def test_truth_outside_of_the_range_of_a_pixel_is_refused(score, change, came):
+    """A7: and its error says what undoes the usual reasons."""
+    x = torch.linspace(0, 1, 288).reshape(2, 1, 12, 12)
+    with pytest.raises(ValueError, match=rf"^truth: got numbers from {came}.*x \* std \+ mean"):
+        score(x, change(x))
+
+
+def test_scores_of_pictures_outside_of_the_range_were_perfect():
+    """A7, as it was found: -5 against -1 had an infinite PSNR."""
+    with pytest.raises(ValueError, match="^truth: got numbers from -1 to -1; wanted 0 to 1"):
+        metrics.psnr(torch.full((1, 1, 2, 2), -5.0), torch.full((1, 1, 2, 2), -1.0))
+
+
+def test_rounding_may_take_a_truth_a_little_out_of_its_range(photos):
+    truth = photos / photos.max() * (1 + 5e-7)
+    assert truth.max() > 1
+    assert metrics.mse(photos / photos.max(), truth).max() < 1e-12
+    assert metrics.mse(photos.half(), photos.half()).max() == 0
+
+
+NO_IMAGES = {
+    "a list": [[0.5, 0.5]],
+    "an array": np.zeros((1, 1, 4, 4)),
+    "None": None,
+    "bytes": torch.zeros(2, 1, 12, 12, dtype=torch.uint8),
+    "whole numbers": torch.zeros(2, 1, 12, 12, dtype=torch.int64),
+    "truth values": torch.zeros(2, 1, 12, 12, dtype=torch.bool),
+    "complex": torch.zeros(2, 1, 12, 12, dtype=torch.complex64),
+    "no batch": torch.zeros(0, 1, 12, 12),
+    "one axis": torch.zeros(5),
+    "a number": torch.tensor(0.5),
+}
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("what", NO_IMAGES)
+def test_what_is_no_image_is_refused(score, what):
+    x = torch.zeros(2, 1, 12, 12)
+    with pytest.raises(ValueError, match="^images: got .*floating-point images"):
+        score(NO_IMAGES[what], x)
+    with pytest.raises(ValueError, match="^truth: got .*floating-point images"):
+        score(x, NO_IMAGES[what])
+
+
+@pytest.mark.parametrize("threshold", [0, -1.0, float("nan"), float("inf"), "small", None])
+def test_threshold_of_success_is_positive(threshold):
+    x = torch.zeros(2, 1, 2, 2)
+    with pytest.raises(ValueError, match="^threshold: got .*; wanted a mean squared error"):
+        metrics.success_rate(x, x, threshold)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1, 2], None, torch.tensor([1.0, 2.0]), torch.zeros(0).long(), torch.ones(2).bool()]
+)
+def test_labels_and_counts_are_whole_numbers(wrong):
+    right = torch.tensor([1, 2])
+    for score, name in ((metrics.label_accuracy, "labels"), (metrics.count_accuracy, "counts")):
+        with pytest.raises(ValueError, match=f"^{name}: got .*whole numbers, torch.int64"):
+            score(wrong, right)
+        with pytest.raises(ValueError, match="^truth: got .*whole numbers, torch.int64"):
+            score(right, wrong)
+
+
+@pytest.mark.parametrize("truth", [[-1, 0], [0, 3]])
+def test_true_labels_are_classes_that_are_counted(truth):
+    with pytest.raises(ValueError, match="^truth: got labels .*wanted 0..2"):
+        metrics.count_accuracy(torch.tensor([1, 1, 0]), torch.tensor(truth))
+
+
+def test_scores_need_no_float64_where_the_images_are(device):
+    """B9"""
+    g = torch.Generator().manual_seed(0)
+    truth, images = (
+        torch.rand(2, 4, 1, 12, 12, generator=g),
+        torch.rand(2, 4, 1, 12, 12, generator=g),
+    )
+    there = device(images), device(truth)
+    for score in (metrics.mse, metrics.psnr, metrics.ssim, metrics.assignment):
+        found = score(*there)
+        assert found.device.type == "cpu" and torch.equal(found, score(images, truth))
+    assert metrics.success_rate(*there, 0.2) == metrics.success_rate(images, truth, 0.2)
+    for moved in (metrics.match, metrics.levelled):
+        found = moved(*there)
+        assert found.device == there[0].device and torch.equal(found.cpu(), moved(images, truth))
 
 
 def test_images_smaller_than_the_window_have_no_ssim():

@@ -19,7 +19,7 @@ def exercise_8_1(order_of: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
         truth = torch.rand(3, 1, 4, 4, generator=generator(4, "data"))
         # the mean of the first two is the nearest to both of them
         images = torch.stack([truth[2], truth[:2].mean(0), torch.full((1, 4, 4), 0.5)])
-        wanted = metrics.match(images, truth)
+        wanted = metrics.assignment(images, truth)
         found = tensor(order_of, images, truth)
         if found.shape != (3,):
             yield f"return one number for each of the 3 private images, not {tuple(found.shape)}."

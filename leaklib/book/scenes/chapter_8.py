@@ -42,7 +42,7 @@ def _mini_batch(B: int) -> tuple[Tensor, dict[int, Tensor]]:
     )
     # an attack that was over by then stands where it ended
     at = {moment: out.snapshots.get(moment, out.images)[0] for moment in MOMENTS}
-    return images, {moment: x[metrics.match(x, images)] for moment, x in at.items()}
+    return images, {moment: metrics.match(x, images) for moment, x in at.items()}
 
 
 def blended_sets() -> tuple[str, ...]:

@@ -29,6 +29,7 @@ DEPTH = 8  # brackets within brackets
 TENSORS = 64  # in a file
 DIMENSIONS = 4  # of a tensor
 BATCH = 16  # images
+FURTHEST = 1.0  # how far outside [0, 1] a pixel may lie and still be clamped
 DTYPES = ("F32", "I64")
 NAME = re.compile(r"[a-z][a-z0-9_./]{0,79}", re.ASCII)
 TAG = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -64,22 +65,35 @@ def write_challenge(path: Path, leak: Leak, facts: Facts) -> Path:
 def write_answer(path: str | os.PathLike, images: Tensor, labels: Tensor) -> Path:
     """Write the answer to a challenge, and return its path.
 
-    images (B, C, H, W) floating point, clamped to [0, 1] as every score does; labels (B,) int64,
-    -1 where unknown.  From an attack's result: `out.images[0], out.labels[0]`.
-    Raises ValueError for other shapes and types, and for pixels that are not finite.
+    images (B, C, H, W) floating point, clamped to [0, 1] as every score does, and at most
+    `FURTHEST` outside; labels (B,) int64, -1 where unknown.  From an attack's result:
+    `out.images[0], out.labels[0]`.
+    Raises ValueError for other shapes and types, and for pixels that are not finite, or further.
     """
-    wanted = "(B, C, H, W) floating point, such as out.images[0]"
-    if not torch.is_tensor(images) or not images.is_floating_point() or images.ndim != 4:
+    wanted = "(B, C, H, W) floating point, square, such as out.images[0]"
+    fit = torch.is_tensor(images) and images.is_floating_point() and images.ndim == 4
+    # the pictures of all levels are square, and with their colours last they would not be
+    if not fit or not images.numel() or images.shape[-1] != images.shape[-2]:
         raise bad("images", _came(images), wanted)
-    if not images.isfinite().all():
-        raise bad("images", "NaN or infinite pixels", "finite numbers")
+    check_pixels(images)
     if not torch.is_tensor(labels) or labels.dtype != torch.int64 or labels.ndim != 1:
         raise bad("labels", _came(labels), "(B,) of torch.int64, such as out.labels[0]")
     if len(labels) != len(images):
         raise bad("labels", f"{len(labels)} labels", f"{len(images)}, one for each image")
+    if labels.min() < -1:
+        raise bad("labels", f"labels from {int(labels.min())}", "0 or more, or -1 where unknown")
     images = images.detach().cpu().float().clamp(0, 1).contiguous()
     answer = {"images": images, "labels": labels.cpu().contiguous()}
     return write(path, safetensors.torch.save(answer))
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raise ValueError for pixels that are not finite, or too far from [0, 1] to be clamped."""
+    if not images.isfinite().all():
+        raise bad("images", "NaN or infinite pixels", "finite numbers")
+    low, high = float(images.min()), float(images.max())
+    if low < -FURTHEST or high > 1 + FURTHEST:
+        raise bad("images", f"pixels from {low:.3g} to {high:.3g}", "0 to 1")
 
 
 # ------------------------------------------------------------------ what is read

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from ... import metrics
 from ..._errors import bad
 from ...leak import Tensors
-from ._file import read_answer, read_challenge
+from ._file import check_pixels, read_answer, read_challenge
 from ._keys import Draws
 from ._levels import Level, level_of
 from ._make import check_made_with, truth
 from ._pool import Pool, open_pool
 
 LABEL_POINTS, IMAGE_POINTS = 2.0, 8.0
-FURTHEST = 1.0  # how far outside [0, 1] a pixel may lie and still be clamped
 
 
 class Grade(NamedTuple):
@@ -113,12 +112,11 @@ def _images(
     if fault:
         return (), (), (f"images: {fault}",)
     images = images.detach().cpu()
-    if not images.isfinite().all():
-        return (), (), ("images: NaN or infinite pixels; wanted finite numbers",)
-    low, high = float(images.min()), float(images.max())
-    if low < -FURTHEST or high > 1 + FURTHEST:
-        return (), (), (f"images: pixels from {low:.3g} to {high:.3g}; wanted 0 to 1",)
-    images = images[metrics.match(images, truth)]
+    try:
+        check_pixels(images)
+    except ValueError as error:
+        return (), (), (str(error),)
+    images = metrics.match(images, truth)
     psnr, ssim = (tuple(score(images, truth).tolist()) for score in (metrics.psnr, metrics.ssim))
     lines = tuple(
         f"image {i}: PSNR {p:.1f} dB, SSIM {s:.2f}" for i, (p, s) in enumerate(zip(psnr, ssim), 1)

@@ -210,7 +210,7 @@ def test_batch_is_reconstructed_in_some_order(small_digits):
 
 def recovered_batch(out, x):
     images = out.images[0]
-    return metrics.mse(images[metrics.match(images, x)], x).mean()
+    return metrics.mse(metrics.match(images, x), x).mean()
 
 
 def test_readers_own_picture_comes_nearer(tmp_path):

@@ -33,7 +33,7 @@ def quality(out, x):
 def matched(out, x):
     """PSNR of one batch, its images matched with those of the client."""
     images = out.images[0]
-    return metrics.psnr(images[metrics.match(images, x)], x)
+    return metrics.psnr(metrics.match(images, x), x)
 
 
 @pytest.fixture(scope="module")

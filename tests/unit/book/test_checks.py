@@ -400,7 +400,7 @@ MISTAKES = [
     ("7_3", lambda x, d, lr: (x - lr * (2.0 * (d > 0) - 1)).clamp(0, 1), "the pixel stays"),
     ("7_3", lambda x, d, lr: (x - lr * lr * d.sign()).clamp(0, 1), "the test case leads to"),
     ("8_1", lambda images, truth: _nearest(images, truth), "used twice"),
-    ("8_1", lambda images, truth: metrics.match(images, truth).argsort(), "inverse"),
+    ("8_1", lambda images, truth: metrics.assignment(images, truth).argsort(), "inverse"),
     ("8_1", lambda images, truth: torch.arange(3), "smaller total error"),
     ("8_1", lambda images, truth: 0, "one number for each"),
     ("8_2", lambda m, x, success, a: _blend(m, x, success, 1 - a), "kept of the old"),

@@ -741,6 +741,31 @@ def test_an_answer_is_read_as_it_was_written(tmp_path):
         (torch.rand(1, 3, 8, 8), torch.tensor([[1]]), "labels: got shape"),
         (torch.rand(1, 3, 8, 8), torch.tensor([1.0]), "labels: got shape"),
         (torch.rand(1, 3, 8, 8), torch.tensor([1, 2]), "labels: got 2 labels; wanted 1"),
+        (
+            torch.rand(1, 3, 8, 8),
+            torch.tensor([-2]),
+            "labels: got labels from -2; .* -1 where unkn",
+        ),
+        (torch.rand(1, 3, 8, 8), [1], "labels: got list"),
+        (torch.rand(1, 3, 8, 8), torch.eye(10)[:1].long(), "labels: got shape"),
+        (torch.rand(1, 3, 8, 8).numpy(), torch.tensor([1]), "images: got ndarray"),
+        (torch.rand(3, 8, 8), torch.tensor([1]), "images: got shape"),
+        (torch.rand(0, 3, 8, 8), torch.zeros(0).long(), "images: got shape"),
+        # colours last
+        (torch.rand(1, 8, 8, 3), torch.tensor([1]), r"images: got shape \(1, 8, 8, 3\)"),
+        (torch.full((1, 3, 8, 8), -torch.inf), torch.tensor([1]), "images: got NaN or infinite"),
+        # A17
+        (
+            255 * torch.linspace(0, 1, 192).reshape(1, 3, 8, 8),
+            torch.tensor([1]),
+            "^images: got pixels from 0 to 255; wanted 0 to 1",
+        ),
+        # standardised
+        (
+            torch.linspace(-2.12, 2.64, 192).reshape(1, 3, 8, 8),
+            torch.tensor([1]),
+            "^images: got pixels from -2.12 to 2.64; wanted 0 to 1",
+        ),
     ],
 )
 def test_what_is_no_answer_is_not_written(images, y, told, tmp_path):
