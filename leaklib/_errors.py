@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from math import inf
+from numbers import Integral
+from typing import Any
 
 
 def bad(name: str, got: object, wanted: str) -> ValueError:
@@ -20,6 +22,11 @@ def one_of(name: str, value: object, known: Iterable[str]) -> None:
 
 def positive(name: str, value: float, what: str = "") -> None:
     require(0 < value < inf, name, value, f"{what}, a positive number".removeprefix(", "))
+
+
+def count(name: str, value: Any) -> None:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    require(whole and int(value) > 0, name, repr(value), "a positive whole number")
 
 
 def at_least_0(name: str, value: float, what: str) -> None:
