@@ -85,7 +85,7 @@ def told_by_names(
     named = strings("buffers", buffers)
     unknown = sorted(named - set(before))
     require(not unknown, "buffers", unknown, f"names of the network: {list(before)}")
-    trained, fixed, firsts = {}, {}, {}
+    trained, fixed, first_layer = {}, {}, {}
     for name, was in before.items():
         is_number = was.is_floating_point() or was.is_complex()
         if name in named or not is_number or name.split(".")[-1] in STATISTICS:
@@ -94,14 +94,21 @@ def told_by_names(
         now = after[name]
         for argument, tensor in (("before", was), ("after", now)):
             check(f"{argument}[{name!r}]", tensor, was.shape)
-        key = (was.shape, *(number for t in (was, now) for number in t.flatten()[:4].tolist()))
-        others = firsts.setdefault(key, [])
-        tied = any(same(before[other], was) and same(after[other], now) for other in others)
-        # what did not move may be alike by chance, as zeros are
-        if same(was, now) or not tied:
+        # vectors move alike in layers that add up, from zeros too: they are tied where matrices are
+        layer, _, part = name.rpartition(".")
+        others = trained if was.ndim > 1 else {f"{first_layer.get(layer)}.{part}"} & set(trained)
+        tied = [n for n in others if _moved_alike((before[n], after[n]), (was, now))]
+        if tied:
+            first_layer[layer] = tied[0].rpartition(".")[0]
+        else:
             trained[name] = was
-            others.append(name)
     return trained, fixed
+
+
+def _moved_alike(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
+    """Whether two tensors, (before, after), are the same twice, and have moved in between."""
+    alike = one[0].shape == other[0].shape and all(same(*pair) for pair in zip(one, other))
+    return alike and not same(*one)
 
 
 def check(argument: str, tensor: Tensor, shape: torch.Size) -> None:

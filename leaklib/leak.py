@@ -109,8 +109,8 @@ def from_state_dicts(
     model: the network that they are of, which tells what is trained (`requires_grad`), what is tied
     and what its names are without the prefixes of DataParallel and torch.compile, and which has its
     own values for buffers and frozen parameters that were not saved.  Without a model all is taken
-    for trained but whole numbers, running statistics, and the names in `buffers`; and tensors that
-    moved alike from the same numbers are taken for one, under the first name.
+    for trained but whole numbers, running statistics, and the names in `buffers`; and layers whose
+    matrices moved alike from the same numbers are taken for one, under the first name.
     Buffers are as in `before`.  All is copied, as float64 if all that trains is, else as float32;
     half precision, also if it was cast back, is told by `Leak.rounding`.
     Raises ValueError when names or shapes of the two or of the model differ, for numbers that are

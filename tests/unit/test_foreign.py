@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import NETWORKS as OTHERS
+from networks import made
 from torch import nn
 
 from leaklib import analytic, attacks, client, labels, models
@@ -333,13 +335,54 @@ def test_tied_tensors_of_checkpoints_are_matched_at_the_true_image(make, given):
     assert out.objective.item() < 1e-12
 
 
-def test_tensors_that_only_look_alike_are_not_taken_for_tied():
-    """Biases that begin at zero, and one of them has not moved; and twins that moved apart."""
-    before = {"a": torch.zeros(3), "b": torch.zeros(3), "c": torch.zeros(3), "d": torch.ones(3)}
-    after = {"a": torch.zeros(3), "b": torch.zeros(3), "c": torch.ones(3), "d": torch.ones(3)}
-    assert list(from_state_dicts(before, after).weights) == ["a", "b", "c", "d"]
-    after |= {"b": after["c"].clone()}
-    assert list(from_state_dicts(before, after).weights) == ["a", "b", "d"]
+def tensors_of(**numbers):
+    """{"a.weight": (2, 3) of this number, or "a.bias": (3,)}."""
+    shapes = {"weight": (2, 3), "bias": (3,)}
+    return {n.replace("_", "."): torch.full(shapes[n[2:]], v) for n, v in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "second"),
+    [
+        (dict(a_weight=0.1, b_weight=0.1), dict(a_weight=0.2, b_weight=0.2), ["b.weight"]),
+        (dict(a_weight=0.1, b_weight=0.1), dict(a_weight=0.2, b_weight=0.3), []),
+        (dict(a_weight=0.1, b_weight=0.3), dict(a_weight=0.2, b_weight=0.2), []),
+        (dict(a_weight=0.1, b_weight=0.1, c_bias=0.0),
+         dict(a_weight=0.1, b_weight=0.1, c_bias=0.1), []),
+        (dict(a_bias=0.0, b_bias=0.0), dict(a_bias=0.1, b_bias=0.1), []),
+        (dict(a_weight=0.1, a_bias=0.0, b_weight=0.1, b_bias=0.0),
+         dict(a_weight=0.2, a_bias=0.1, b_weight=0.2, b_bias=0.1), ["b.weight", "b.bias"]),
+        (dict(a_weight=0.1, a_bias=0.0, b_weight=0.1, b_bias=0.0),
+         dict(a_weight=0.2, a_bias=0.1, b_weight=0.2, b_bias=0.3), ["b.weight"]),
+    ],
+    ids=["tied", "moved apart", "began apart", "neither moved", "biases that add up",
+         "a layer twice", "biases of their own"],
+)  # fmt: skip
+def test_without_a_model_tied_is_what_moved_alike(before, after, second):
+    before, after = tensors_of(**before), tensors_of(**after)
+    kept = list(from_state_dicts(before, after).weights)
+    assert kept == [name for name in before if name not in second]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+@pytest.mark.parametrize("name", OTHERS)
+def test_checkpoints_without_a_model_are_right_or_do_not_fit_it(name):
+    model, x, y = made(name)
+    model, x = model.double(), x.double()
+    before = state(model)
+    backward(model, x, y)
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    g = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in trained}
+    torch.optim.SGD([p for _, p in trained], lr=0.1).step()
+    leak = from_state_dicts(before, state(model))
+    needs_model = ("LoRA-like", "bias only", "spectral norm", "old spectral norm", "moving average")
+    if name in needs_model:
+        with pytest.raises(ValueError, match="^leak.weights: got .*; wanted the model's names"):
+            client.check_leak(model, leak)
+        return
+    client.check_leak(model, leak)
+    for n, d in leak.direction.items():
+        torch.testing.assert_close(d, 0.1 * g[n], rtol=1e-9, atol=1e-14)
 
 
 def test_tied_checkpoint_that_was_saved_once_will_do():
