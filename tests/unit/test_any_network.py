@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from networks import NETWORKS, made
 
-from leaklib import adaptive, attacks, client, defenses, labels, leak, metrics
+from leaklib import adaptive, attacks, client, defenses, labels, leak, metrics, models
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:this network cannot be batched", "ignore:.*weight_norm"
@@ -83,7 +83,9 @@ def test_defence_is_of_the_plain_gradient(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_checkpoints_are_the_leak_of_the_step_between(name):
+    """In double precision, as weights near 1 round what is trained in single precision."""
     model, x, y = made(name)
+    model, x = model.double(), x.double()
     before, plain = copy.deepcopy(model.state_dict()), autograd(model, x, y)
     after = copy.deepcopy(before)
     trained = dict(model.named_parameters(remove_duplicate=False))
@@ -93,7 +95,7 @@ def test_two_checkpoints_are_the_leak_of_the_step_between(name):
             after[key] = after[key] - 0.1 * plain[of[id(trained[key])]]
     got = leak.from_state_dicts(before, after, model=model)
     client.check_leak(model, got)
-    close(got.direction, {n: 0.1 * g for n, g in plain.items()}, rtol=1e-3)
+    close(got.direction, {n: 0.1 * g for n, g in plain.items()})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,9 +145,11 @@ CALLS = {
     "label": lambda m, x, y, sent: labels.idlg(sent, m),
     "likeliest": lambda m, x, y, sent: adaptive.likeliest(
         m, sent, torch.cat([x, 1 - x]), y.expand(2)),
+    "normalized": lambda m, x, y, sent: models.normalized(m, 0.5, 0.25)(x),
     "from_gradients": lambda m, x, y, sent: leak.from_gradients(m, sent.update),
     "from_state_dicts": lambda m, x, y, sent: leak.from_state_dicts(
-        m.state_dict(), {n: t * 1.5 for n, t in m.state_dict().items()}, model=m),
+        m.state_dict(), {n: t if "frozen" in n else t * 1.5 for n, t in m.state_dict().items()},
+        model=m),
 }  # fmt: skip
 TOUCHY = ["ResNet", "ViT", "tied", "shared", "GRU", "weight norm", "old weight norm",
           "spectral norm", "old spectral norm", "moving average", "instance norm", "LoRA-like",
