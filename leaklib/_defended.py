@@ -11,7 +11,7 @@ BACK = "finite floating-point tensors, with the names and shapes of what it was 
 
 
 def checked_defense(defense: object, *others: type) -> None:
-    """Raise ValueError unless it is None, a function of the direction, or of another kind."""
+    """Raise ValueError unless it is None, a function of the direction, or one of the `others`."""
     known = defense is None or callable(defense) or isinstance(defense, others)
     came = repr(defense) if isinstance(defense, str | float | int) else type(defense).__name__
     wanted = "one of `defenses`, such as prune(0.9); several as defenses.compose(…)"
