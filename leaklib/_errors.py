@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from math import inf
 from numbers import Integral, Real
+from typing import Any
 
 
 def bad(name: str, got: object, wanted: str) -> ValueError:
@@ -21,6 +22,10 @@ def one_of(name: str, value: object, known: Iterable[str]) -> None:
 
 def positive(name: str, value: float, what: str = "") -> None:
     number(name, value, lambda: 0 < value < inf, f"{what}, a positive number".removeprefix(", "))
+
+
+def count(name: str, value: Any) -> None:
+    whole(name, value, "a positive whole number")
 
 
 def at_least_0(name: str, value: float, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from . import _loss, _network, random
-from ._errors import bad, one_of, positive, require
+from ._defended import checked_defense, checked_update, defended
+from ._errors import bad, count, one_of, positive, require
 from ._loss import Loss
 from ._numbers import root
 from .leak import PARTS, Leak, Tensors
@@ -90,8 +90,8 @@ def share_gradient(
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
     g, W, buffers, (x, y), generator = _client(model, x, y, loss, defense, seed)
-    sent = g(W, x, y, buffers)
-    sent = defense(sent, generator) if callable(defense) else sent
+    sent = checked_update(g(W, x, y, buffers), W)
+    sent = defended(defense, sent, generator) if callable(defense) else sent
     return _without_graph(Leak(W, sent, "gradient", buffers, len(x)))
 
 
@@ -116,10 +116,10 @@ def share_weights(
     batches = minibatches(len(x), size, steps, seed)
     W = local_training(of_rows, W_t, batches, lr=lr, optimizer=optimizer)
     if isinstance(defense, OnWeights):
-        W = defense.change(W, generator)
-        W_t = defense.change(W_t, generator) if defense.both else W_t
+        W = checked_update(defense.change(W, generator), W)
+        W_t = checked_update(defense.change(W_t, generator), W_t) if defense.both else W_t
     elif callable(defense):
-        moved = defense({name: W_t[name] - W[name] for name in W}, generator)
+        moved = defended(defense, {name: W_t[name] - W[name] for name in W}, generator)
         W = {name: W_t[name] - d for name, d in moved.items()}
     return _without_graph(Leak(W_t, W, "weights", buffers, len(x)))
 
@@ -233,9 +233,7 @@ def check_training(optimizer: Optimizer = "sgd", **settings: float | None) -> No
     one_of("optimizer", optimizer, OPTIMIZERS)
     for name, value in settings.items():
         if value is not None:
-            positive(name, value)
-            whole = name == "lr" or isinstance(value, Integral)
-            require(whole, name, repr(value), "a positive whole number")
+            (positive if name == "lr" else count)(name, value)
 
 
 def logits_shape(model: nn.Module, shape: Sequence[int], like: Tensor, name="shape") -> torch.Size:
@@ -249,6 +247,7 @@ def _client(
     model: nn.Module, x: Tensor, y: Tensor, loss: Loss, defense: Defense | None, seed: int
 ) -> tuple[Callable[..., Tensors], Tensors, Tensors, tuple[Tensor, Tensor], torch.Generator]:
     """(g, W, buffers, (x, y), generator) of a client, whose g a defence may compute otherwise."""
+    checked_defense(defense, InPlaceOfGradient, OnWeights)
     check_batch(model, x, y, loss)
     generator = random.generator(seed, "noise", x.device)
     in_place = isinstance(defense, InPlaceOfGradient)

@@ -21,8 +21,7 @@ PURPOSES = ("start", "joint labels", "noise", "mask", "batches", "splits", "keys
 def mixed(seed: int, purpose: str) -> int:
     """32 bits of SHA-256("seed purpose"); ValueError for no whole number, and for no purpose."""
     one_of("purpose", purpose, PURPOSES)
-    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
-    require(whole, "seed", repr(seed), "a whole number")
+    _check(seed)
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
 
 
@@ -39,12 +38,20 @@ def child(parent: torch.Generator, purpose: str) -> torch.Generator:
 
 def weights(seed: int) -> torch.Generator:
     """The generator of a network's first weights, which take their draws from `seed` itself."""
+    _check(seed)
     return torch.Generator().manual_seed(seed)
 
 
 @contextmanager
 def of_layers(seed: int) -> Iterator[None]:
     """PyTorch's layers draw from the global generator: seed it, and give it back untouched."""
+    _check(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def _check(seed: int) -> None:
+    # PyTorch would cut 1.5 to 1
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    require(whole, "seed", repr(seed), "a whole number")

@@ -34,6 +34,9 @@ class Estimate(NamedTuple):
     value: Tensor
     sd: Tensor
 
+    def reshape(self, *shape: int) -> "Estimate":
+        return Estimate(*(part.reshape(shape) for part in self))
+
 
 @torch.no_grad()
 def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
@@ -82,7 +85,9 @@ def solve(chain: Sequence[Stage], W: Tensors, h: Tensors) -> tuple[Estimate, dic
     for stage in reversed(chain):
         entry = LAYERS[type(stage.layer)]
         if isinstance(entry, Activation):
-            z, d = _through_activation(stage.layer, entry, z, d, eps)
+            shaped = (estimate.reshape(*stage.gives) for estimate in (z, d))
+            undone = _through_activation(stage.layer, entry, *shaped, eps)
+            z, d = (estimate.reshape(-1) for estimate in undone)
         elif isinstance(entry, Linear):
             name = f"{stage.name}.".removeprefix(".")
             V, b, dV, db = (ts.get(f"{name}{of}") for ts in (W, h) for of in ("weight", "bias"))

@@ -269,7 +269,7 @@ def test_unknown_optimizer_is_refused(small_digits):
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_training_is_checked_by_name(value):
     client.check_training(lr=0.1, steps=None)
-    with pytest.raises(ValueError, match=f"^steps: got {value}; wanted a positive number"):
+    with pytest.raises(ValueError, match=f"^steps: got {value}; wanted a positive whole number"):
         client.check_training(lr=0.1, steps=value)
 
 

@@ -7,6 +7,7 @@ import pickle
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -132,11 +133,12 @@ def test_rounding_is_a_unit_in_the_last_place_of_the_larger_weight():
     assert double.dtype == torch.float64 and double[0] == 2.0**-52
 
 
-def test_gradient_is_not_rounded(small_digits):
+def test_gradient_is_off_by_a_unit_of_its_own(small_digits):
     leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
     assert list(leak.rounding) == list(leak.update)
-    assert all((off == 0).all() and off.shape == leak.update[n].shape
-               for n, off in leak.rounding.items())  # fmt: skip
+    up = torch.tensor(torch.inf)
+    for name, off in leak.rounding.items():
+        assert torch.equal(off, leak.update[name].abs().nextafter(up) - leak.update[name].abs())
 
 
 def test_leak_without_what_a_client_keeps(small_digits):
@@ -144,7 +146,7 @@ def test_leak_without_what_a_client_keeps(small_digits):
     model = with_statistics(small_digits[0])
     leak = client.share_weights(model, x, y, lr=0.1)
     name = next(iter(leak.weights))
-    less = without(leak, [name, "1.running_mean", "nothing"])
+    less = without(leak, [name, "1.running_mean"])
     for what in ("weights", "update", "buffers"):
         full, rest = getattr(leak, what), getattr(less, what)
         assert set(full) - set(rest) == {name, "1.running_mean"} & set(full)
@@ -154,6 +156,28 @@ def test_leak_without_what_a_client_keeps(small_digits):
     )
     assert (less.kind, less.batch_size, less.victims) == ("weights", 2, None)
     assert_same(without(leak, []), leak)
+
+
+def test_names_that_a_client_keeps_may_come_one_by_one(small_digits):
+    leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
+    less = without(leak, (name for name in ["conv1.weight", "fc.bias"]))
+    assert set(leak.update) - set(less.update) == {"conv1.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("fc.bias", r"^names: got the string 'fc.bias'; wanted a list: \['fc.bias'\]"),
+        (["fc.bais"], r"^names: got \['fc.bais'\]; wanted names of the leak: \['conv1.weight'"),
+        (["fc.bias", "fc"], r"^names: got \['fc'\]; wanted names of the leak"),
+        (dict(small_lenet().named_parameters()), "^names: got all that is sent; wanted not all"),
+    ],
+    ids=["a string", "a slip", "a layer", "all"],
+)
+def test_what_a_client_cannot_keep_is_refused(names, message, small_digits):
+    leak = client.share_gradient(small_lenet(), small_digits[0][:1], small_digits[1][:1])
+    with pytest.raises(ValueError, match=message):
+        without(leak, names)
 
 
 # --- stack --------------------------------------------------------------------------------------
@@ -237,6 +261,69 @@ def test_some_of_a_stack_in_the_order_that_is_asked_for(small_digits):
         some(pile, [])
 
 
+def numbered(victims):
+    """A stack whose only weight is each victim's number."""
+    return stack([Leak({"w": torch.tensor([i])}, {"w": torch.tensor([i])}) for i in range(victims)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([0, 2], [0, 2]), ((0, 2), [0, 2]), ((1,), [1]), (range(1, 4), [1, 2, 3]), ([2, 2], [2, 2]),
+        ([-1], [3]), (slice(None, None, -2), [3, 1]), (torch.tensor([3, 0]), [3, 0]),
+        (torch.tensor([1, 0], dtype=torch.uint8), [1, 0]), (np.array([2]), [2]),
+        ([True, False, True, False], [0, 2]), (torch.arange(4) > 2, [3]),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_victims_are_chosen_by_numbers_slices_and_masks(rows, kept):
+    part = some(numbered(4), rows)
+    assert part.victims == len(kept) and part.weights["w"].flatten().tolist() == kept
+    assert part.update["w"].shape == (len(kept), 1)
+
+
+def test_chosen_victims_are_copies():
+    pile = numbered(4)
+    some(pile, slice(0, 2)).weights["w"].fill_(9)
+    assert pile.weights["w"].flatten().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        2, True, None, ..., "0", [4], [-5], [0.0], torch.tensor(1), torch.tensor([1.5]),
+        [[0, 1], [1, 2]], torch.ones(2, 2).long(), [True], torch.zeros(4) > 1, torch.ones(5) > 0,
+        slice(4, None), slice(0, 4, 0), {"a": 1}, [None],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_chooses_no_victims_is_refused(rows):
+    with pytest.raises(ValueError, match="(?s)^rows: got .*; wanted some of the 4 victims"):
+        some(numbered(4), rows)
+
+
+@pytest.mark.parametrize("pile", [stack, join])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Leak({}, {}), "s: got Leak; wanted a list of leaks"),
+        (None, "s: got NoneType; wanted a list of leaks"),
+        ([{"w": torch.ones(1)}], r"s\[0\]: got dict; wanted a s"),
+        (["leak.safetensors"], r"s\[0\]: got str; wanted a s"),
+    ],
+    ids=["one leak", "nothing", "tensors", "a path"],
+)
+def test_what_is_no_list_of_leaks_is_not_put_together(pile, given, message):
+    with pytest.raises(ValueError, match=message):
+        pile(given)
+
+
+def test_stack_is_made_of_an_iterator(small_digits):
+    x, y = small_digits
+    leaks = [client.share_gradient(small_lenet(i), x[i : i + 1], y[i : i + 1]) for i in range(2)]
+    assert_same(stack(iter(leaks)), stack(leaks))
+
+
 # --- on disk ------------------------------------------------------------------------------------
 
 
@@ -268,6 +355,48 @@ def test_names_of_a_readers_own_network_and_a_stack_are_kept(own_network, small_
     read = load(pile.save(tmp_path / "pile"))
     assert_same(read, pile)
     assert (read.victims, read.batch_size) == (3, 2)
+
+
+SPECIAL = {
+    "float16": torch.tensor([0.1, -2.0]).half(),
+    "bfloat16": torch.tensor([0.1, -2.0]).bfloat16(),
+    "no axis": torch.tensor(0.3),
+    "no entries": torch.ones(2, 0),
+    "transposed": torch.arange(6.0).view(2, 3).T,
+    "every other": torch.arange(8.0)[::2],
+    "expanded": torch.tensor([1.0]).expand(3),
+    "part of another": torch.arange(8.0)[2:4],
+    "channels last": torch.rand(1, 2, 3, 3).to(memory_format=torch.channels_last),
+    "a parameter": nn.Parameter(torch.ones(2)),
+    "not finite": torch.tensor([torch.inf, 1.0]),
+    "complex": torch.tensor([1 + 2j]),
+}
+
+
+@pytest.mark.parametrize("tensor", SPECIAL.values(), ids=SPECIAL)
+def test_tensors_of_any_kind_are_read_back(tensor, tmp_path):
+    leak = Leak({"w": tensor}, {"w": tensor.detach() * 1}, buffers={"b": tensor})
+    read = load(leak.save(tmp_path / "leak"))
+    assert_same(read, leak)
+    assert not any(t.requires_grad for t in read.weights.values())
+
+
+def test_tensors_that_share_their_memory_are_read_back(tmp_path):
+    """Tied weights, one tensor under all names, and victims of a stack that are views."""
+    whole = torch.arange(12.0).view(3, 4)
+    tensors = {"tied": whole, "again": whole, "flat": whole.view(-1)}
+    leak = Leak(tensors, dict(tensors))
+    assert_same(load(leak.save(tmp_path / "leak")), leak)
+    expanded = {"w": whole[0].expand(3, 4)}
+    leak = Leak(expanded, {"w": whole}, victims=3)
+    assert_same(load(leak.save(tmp_path / "stack")), leak)
+
+
+def test_names_with_marks_of_their_own_are_read_back(tmp_path):
+    names = ["a/b/c", "weights/w", "/", "", "__metadata__", "ä b", "module.fc.weight", "."]
+    tensors = {name: torch.full((2,), float(i)) for i, name in enumerate(names)}
+    leak = Leak(tensors, dict(tensors))
+    assert_same(load(leak.save(tmp_path / "leak")), leak)
 
 
 def test_saving_replaces_an_older_leak(small_digits, tmp_path):
@@ -331,6 +460,8 @@ def header(**changed):
             dict(batch_size=1.5), dict(batch_size=None), dict(batch_size=True), dict(victims=0),
             dict(victims="3"), dict(names=None), dict(names=[3]), dict(names=["w"]),
             dict(names=["model/w"]), dict(names=["weights/w", "update/v"]), dict(names="weights/w"),
+            dict(names=["weights/w"]), dict(names=[]), dict(names=["weights/w", "weights/w"]),
+            dict(names=["weights/w", "update/w", "update/w"]), dict(victims=3), dict(victims=1),
         ]),
     ],
 )  # fmt: skip
@@ -341,6 +472,30 @@ def test_file_of_tensors_that_is_no_leak_is_refused(metadata, tmp_path):
         ValueError, match="^path: got .*other.*; wanted a file that Leak.save wrote"
     ):
         load(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "victims"),
+    [
+        ({"weights/w": (2,), "update/w": (3,)}, None),
+        ({"update/w": (2,)}, None),
+        ({"weights/w": (2,), "buffers/w": (2,)}, None),
+        ({"weights/w": (2, 4), "update/w": (2, 4), "buffers/n": (3,)}, 2),
+        ({"weights/w": (2, 4), "update/w": (2, 4), "buffers/n": ()}, 2),
+    ],
+    ids=["another shape", "no weights", "nothing sent", "another victim", "a buffer of none"],
+)
+def test_tensors_that_are_no_message_are_refused(shapes, victims, tmp_path):
+    tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    metadata = {"leak": json.dumps(header(names=list(shapes), victims=victims))}
+    safetensors.torch.save_file(tensors, tmp_path / "other", metadata=metadata)
+    with pytest.raises(ValueError, match="^path: got .*other.*; wanted a file that Leak.save"):
+        load(tmp_path / "other")
+
+
+def test_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="^path: got .*, a folder; wanted a file that Leak.save"):
+        load(tmp_path)
 
 
 def test_header_that_is_right_is_taken(tmp_path):

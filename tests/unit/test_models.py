@@ -1,5 +1,6 @@
 """The papers' networks have the papers' sizes and initialisation."""
 
+import inspect
 import warnings
 
 import pytest
@@ -68,6 +69,54 @@ def test_logits_for_every_size(channels, size):
     x = torch.rand(2, channels, size, size)
     assert models.lenet(channels, size, classes=7)(x).shape == (2, 7)
     assert models.mlp(channels, size, hidden=(5, 6), classes=7)(x).shape == (2, 7)
+
+
+BUILD = [models.lenet, models.lenet_keylock, models.mlp, models.convnet, models.resnet18]
+
+
+NUMBERS = [
+    (build, name)
+    for build in BUILD
+    for name in ("channels", "size", "classes", "width")
+    if name in inspect.signature(build).parameters
+]
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 8.0, "8", None, True, (8, 8)], ids=repr)
+@pytest.mark.parametrize(
+    ("build", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part)
+)
+def test_what_is_no_number_of_anything_is_refused(build, name, value):
+    """A size of 0 made a network without weights."""
+    with pytest.raises(ValueError, match=f"^{name}: got .*; wanted a positive"):
+        build(**{name: value})
+
+
+@pytest.mark.parametrize("hidden", [300, None, "300", (0,), (5, -1), (5.0,)], ids=repr)
+def test_what_are_no_widths_are_refused(hidden):
+    with pytest.raises(ValueError, match="^hidden: got .*; wanted "):
+        models.mlp(hidden=hidden)
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", None, True], ids=repr)
+@pytest.mark.parametrize("build", BUILD, ids=lambda build: build.__name__)
+def test_what_is_no_seed_is_refused(build, seed):
+    """1.5 was the seed 1."""
+    with pytest.raises(ValueError, match="^seed: got .*; wanted a whole number"):
+        build(seed=seed)
+
+
+@pytest.mark.parametrize("build", BUILD[:4], ids=lambda build: build.__name__)
+def test_smallest_network_has_logits(build):
+    settings = dict(width=4) if build is not models.mlp else dict(hidden=(1,))
+    model = build(1, 1, classes=2, **settings)
+    assert model(torch.rand(3, 1, 1, 1)).shape == (3, 2)
+
+
+def test_cats_and_dogs_refuse_sizes_as_their_networks_do():
+    for size in (0, 32.0, (32, 32)):
+        with pytest.raises(ValueError, match="^size: got "):
+            models.cats_dogs(size=size)
 
 
 def test_stages_of_lenet():

@@ -267,7 +267,8 @@ def test_network_that_does_not_fit_is_refused_by_client_and_attack(case, small_d
 @pytest.mark.parametrize(
     ("shape", "message"),
     [(32, "^shape: got 32"), ((2, 1, 12, 12), "^shape: got a batch of 2"),
-     ((), r"^shape: got \(\)"), ((1, 1, 12, 0), "^shape: "), ((1, 3, 12, 12), "^shape: .*takes"), ("abcd", "^shape: ")],
+     ((), r"^shape: got \(\)"), ((1, 1, 12, 0), "^shape: "),
+     ((1, 3, 12, 12), "^shape: .*takes"), ("abcd", "^shape: ")],
 )  # fmt: skip
 def test_shape_that_does_not_fit_is_refused(shape, message, leak):
     with pytest.raises(ValueError, match=message):
