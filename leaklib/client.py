@@ -90,7 +90,7 @@ def share_gradient(
     if isinstance(defense, OnWeights):
         raise bad("defense", "one of weights, and this is a gradient", "one of gradients")
     g, W, buffers, (x, y), generator = _client(model, x, y, loss, defense, seed)
-    sent = checked_update(g(W, x, y, buffers), W)
+    sent = g(W, x, y, buffers)
     sent = defended(defense, sent, generator) if callable(defense) else sent
     return _without_graph(Leak(W, sent, "gradient", buffers, len(x)))
 
@@ -116,8 +116,8 @@ def share_weights(
     batches = minibatches(len(x), size, steps, seed)
     W = local_training(of_rows, W_t, batches, lr=lr, optimizer=optimizer)
     if isinstance(defense, OnWeights):
-        W = checked_update(defense.change(W, generator), W)
-        W_t = checked_update(defense.change(W_t, generator), W_t) if defense.both else W_t
+        W = defended(defense.change, W, generator)
+        W_t = defended(defense.change, W_t, generator) if defense.both else W_t
     elif callable(defense):
         moved = defended(defense, {name: W_t[name] - W[name] for name in W}, generator)
         W = {name: W_t[name] - d for name, d in moved.items()}
@@ -250,8 +250,10 @@ def _client(
     checked_defense(defense, InPlaceOfGradient, OnWeights)
     check_batch(model, x, y, loss)
     generator = random.generator(seed, "noise", x.device)
-    in_place = isinstance(defense, InPlaceOfGradient)
-    g = defense.gradient(model, generator, loss) if in_place else gradient(model, loss)
+    g = gradient(model, loss)
+    if isinstance(defense, InPlaceOfGradient):
+        own = defense.gradient(model, generator, loss)
+        g = lambda W, *batch: checked_update(own(W, *batch), W)  # noqa: E731
     return g, *state(model), (x.detach().clone(), y.detach().clone()), generator
 
 

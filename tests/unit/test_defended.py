@@ -144,3 +144,62 @@ def test_sixteen_bits_may_be_too_few():
     with pytest.raises(ValueError, match="^defense: got NaN or infinite entries back for 'w'"):
         sent_by(defenses.half(), {"w": torch.tensor([1e5, 1.0])})
     assert sent_by(defenses.half(torch.bfloat16), {"w": torch.tensor([1e5])})["w"].isfinite()
+
+
+# --- at the client's door -------------------------------------------------------------------------
+
+
+def in_place(change):
+    """A defence in place of the gradient, which sends `change` of the weights."""
+    return client.InPlaceOfGradient(lambda model, _, loss: lambda W, x, y, buffers: change(W))
+
+
+def shares():
+    """{name: (defense) -> leak}: the two messages of a client, the second after two steps."""
+    model, g = nn.Linear(3, 4), torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 3, generator=g), torch.tensor([0, 3])
+    return {
+        "gradient": lambda d: client.share_gradient(model, x, y, defense=d),
+        "weights": lambda d: client.share_weights(model, x, y, lr=0.1, steps=2, defense=d),
+    }
+
+
+CHANGES = {
+    "nothing": lambda W: None,
+    "one tensor less": lambda W: {"weight": W["weight"]},
+    "a shape that broadcasts": lambda W: {n: t.sum() for n, t in W.items()},
+    "NaN": lambda W: {n: t * torch.nan for n, t in W.items()},
+}
+
+
+@pytest.mark.parametrize("message", shares())
+@pytest.mark.parametrize("what", CHANGES)
+def test_no_client_sends_what_a_defence_broke(message, what):
+    """A2: functions, defences in place of the gradient at every step, and those of weights."""
+    share, change = shares()[message], CHANGES[what]
+    kinds = [in_place(change), lambda W, _: change(W)]
+    if message == "weights":
+        kinds += [client.OnWeights(kinds[1], both) for both in (False, True)]
+    for defense in kinds:
+        with pytest.raises(ValueError, match="^defense: got .* back"):
+            share(defense)
+
+
+@pytest.mark.parametrize("message", shares())
+@pytest.mark.parametrize("what", NO_DEFENSES)
+def test_no_client_sends_undefended_what_is_no_defence(message, what):
+    with pytest.raises(ValueError, match="^defense: got .*defenses.compose"):
+        shares()[message](NO_DEFENSES[what])
+
+
+def test_defence_of_weights_with_other_arguments_is_refused():
+    with pytest.raises(ValueError, match="^defense: got <lambda>, which raised TypeError"):
+        shares()["weights"](client.OnWeights(lambda W: W))
+
+
+def test_gradient_that_overflows_is_not_blamed_on_a_defence_that_nobody_asked_for():
+    model, x, y = nn.Linear(2, 3), torch.full((1, 2), 1e30), torch.tensor([0])
+    nn.init.constant_(model.weight, 0)
+    square = lambda z, y: z.square().sum()  # noqa: E731
+    nn.init.constant_(model.bias, 1e9)
+    assert client.share_gradient(model, x, y, loss=square).update["weight"].isinf().any()
