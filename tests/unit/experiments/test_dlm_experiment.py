@@ -88,7 +88,8 @@ def test_arms_from_noise_begin_alike(small, monkeypatch):
 
     def watched(model, leak, shape, *, start, **settings):
         starts.append(start)
-        return attacks.dlg(model, leak, shape, start=start, **{**settings, "steps": 1})
+        attack = attacks.dlg if leak.kind == "gradient" else attacks.dlm_plus
+        return attack(model, leak, shape, start=start, **{**settings, "steps": 1})
 
     monkeypatch.setitem(dlm.ATTACKS, "DLG", watched)
     monkeypatch.setitem(dlm.ATTACKS, "DLM+", watched)
