@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import labels as label_rules
 from ._errors import bad, require
+from ._network import copied
 from .attacks import CONVERGED, begin
 from .chain import recursion
 from .client import gradient, logits_shape, state
@@ -132,7 +133,8 @@ def plan(model: nn.Module, shape: Sequence[int]) -> Plan:
     shape (1, C, H, W).  Raises ValueError for images that the network does not take.
     Source: Zhu & Blaschko 2021 (R-GAP) for the systems; what is repeated is our own count.
     """
-    logits_shape(model, shape, like=next(iter(state(model)[0].values())))
+    # in evaluation mode, for a layer that is random in training is a cause, and no error
+    logits_shape(copied(model).eval(), shape, like=next(iter(state(model)[0].values())))
     chain, steps, cause = recursion.stages(model, shape), [], None
     for i, stage in reversed(list(enumerate(chain))):
         stops, counts = recursion.obstacle(chain, i), stage.equations

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._network import copied
 from ..leak import Tensors
 from ..random import generator
 from .layers import LAYERS, Activation, Linear, Stage, leaves, windows
@@ -42,7 +43,7 @@ class Estimate(NamedTuple):
 def stages(model: nn.Module, shape: Sequence[int]) -> list[Stage]:
     """The `leaves` of a network, in order, for images of this shape (B, ...)."""
     x, chain = torch.zeros(tuple(shape)).to(next(model.parameters())), []
-    for name, layer in leaves(model):
+    for name, layer in leaves(copied(model)):  # whose buffers a forward pass may move
         z = layer(x.clone())  # an activation in place must not move x
         chain.append(Stage(name, layer, x.shape[1:], z.shape[1:]))
         x = z

@@ -405,7 +405,7 @@ def test_gradient_is_refused(four):
 )  # fmt: skip
 def test_settings_of_a_simulation_are_positive(wrong):
     (name, value) = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=f"^{name}: got {value}; wanted a positive number"):
+    with pytest.raises(ValueError, match=f"^{name}: got {value}; wanted a positive"):
         attacks.simulated(**dict(lr=1e-2) | wrong)
 
 
