@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from . import random
 from ._errors import bad, require
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,12 +34,11 @@ def value(loss: Loss, output: Tensor, target: Tensor, name: str = "y") -> Tensor
 
 
 def is_cross_entropy(loss: Loss) -> bool:
-    """Whether it is -(1/B) sum q log softmax(z), for every q."""
+    """Whether it is the mean softmax cross-entropy, for every row of probabilities."""
     if loss is F.cross_entropy:
         return True
-    draws = torch.Generator().manual_seed(0)
-    z, q = torch.randn(2, 2, 3, generator=draws).unbind()
-    return _agree(loss, z, (q.softmax(-1),), -(q.softmax(-1) * z.log_softmax(-1)).sum(-1).mean())
+    z, q = torch.randn(2, 2, 3, generator=random.generator(0, "probes")).unbind()
+    return _agree(z, (loss, q.softmax(-1)), (F.cross_entropy, q.softmax(-1)))
 
 
 def takes_classes(loss: Loss, output: Tensor) -> bool:
@@ -49,13 +49,14 @@ def takes_classes(loss: Loss, output: Tensor) -> bool:
         return False
     B, C = output.shape
     y = torch.arange(B, device=output.device) % C
-    z = torch.randn(B, C, generator=torch.Generator().manual_seed(0)).to(output)
-    return _agree(loss, z, (y, one_hot(y, C).to(output)))
+    z = torch.randn(B, C, generator=random.generator(0, "probes")).to(output)
+    return _agree(z, (loss, y), (loss, one_hot(y, C).to(output)))
 
 
-def _agree(loss: Loss, z: Tensor, targets: tuple[Tensor, ...], *wanted: Tensor) -> bool:
+def _agree(z: Tensor, *pairs: tuple[Loss, Tensor]) -> bool:
+    """Whether two losses with a target each are the same for outputs z."""
     try:
-        found = [value(loss, z, target) for target in targets] + list(wanted)
+        one, other = (value(loss, z, target) for loss, target in pairs)
     except ValueError:
         return False
-    return torch.allclose(found[0], found[1], rtol=1e-4)
+    return torch.allclose(one, other, rtol=1e-4)

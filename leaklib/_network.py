@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from . import random
 from ._errors import bad, first_line, is_out_of_memory, require
 from .leak import Tensors
 
@@ -108,7 +109,7 @@ def examined(
     each image, and for one that is random or in which the images of a batch are mixed; warns where
     only a constant is told by all of them, for which no derivative answers.
     """
-    draws, B = torch.Generator().manual_seed(0), shape[0]
+    draws, B = random.generator(0, "probes"), shape[0]
     noise = torch.rand((max(B, 3), *shape[1:]), generator=draws).to(like.device, like.dtype)
 
     def with_leak(network: nn.Module) -> Callable[[Tensor], Any]:
@@ -122,7 +123,9 @@ def examined(
         layer = _ends_in_eval(model, is_sound)
         came = trouble if layer is None else f"{trouble}, by its layer {layer!r}"
         if layer is not None or B > 1 or trouble is RANDOM:
-            raise bad("model", came, "a network without" if layer is None else "model.eval()")
+            raise bad(
+                "model", came, "a network without such layers" if layer is None else "model.eval()"
+            )
     try:
         logits = forward(noise[:B])
     except Exception as error:

@@ -20,7 +20,7 @@ from ._numbers import inverse, norm, squared, total, wide
 from ._words import Word
 from .client import check_images, check_leak, check_targets, gradient
 from .defenses import noise_factors, spacing_of
-from .leak import Leak, Tensors, as_stack
+from .leak import Leak, Tensors, as_stack, first_of
 
 __all__ = ["entries_sent", "scale_free", "within_cells", "left_out", "noisy_weights",
            "without_zeros", "likeliest"]  # fmt: skip
@@ -132,8 +132,8 @@ def likeliest(
     came = f"shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__
     fit = is_tensor and labels.ndim > 0 and len(labels) == N
     require(fit, "labels", came, f"a tensor of {N} labels, one an image")
-    W, buffers = ({n: t[0] for n, t in part.items()} for part in (leaks.weights, leaks.buffers))
-    output = _network.examined(model, images[:1].shape, images, "images", W, buffers)
+    one = first_of(leak)
+    output = _network.examined(model, images[:1].shape, images, "images", one.weights, one.buffers)
     check_targets("labels", labels, loss, output.expand(N, *output.shape[1:]))
     g = gradient(model, loss)
 

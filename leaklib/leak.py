@@ -209,6 +209,14 @@ def as_stack(leak: Leak) -> Leak:
     return leak if leak.victims is not None else stack([leak])
 
 
+def first_of(leak: Leak) -> Leak:
+    """The leak itself where it is of one victim, else that of the first."""
+    if leak.victims is None:
+        return leak
+    one = {part: {n: t[0] for n, t in getattr(leak, part).items()} for part in PARTS}
+    return replace(leak, victims=None, **one)
+
+
 def join(stacks: Iterable[Leak]) -> Leak:
     """Several stacks of the same network as one, victims after victims.  Raises as `stack` does."""
     return _piled("stacks", stacks, "a stack", torch.cat)

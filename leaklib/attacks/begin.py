@@ -1,7 +1,6 @@
 """Where a search begins: what fits the attack, the targets that are known, the first points."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from .. import _loss, _network, random
-from .._batching import each, first
+from .._batching import first
 from .._errors import bad, require
 from ..client import check_images, check_leak, check_targets
-from ..leak import PARTS, Leak, Tensors
+from ..leak import Leak, Tensors, first_of
 from .predict import single_step
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def check(attack: "Attack", model: nn.Module, leak: Leak, shape: Sequence[int]) 
     if leak.kind == "weights" and attack.predict is single_step and attack.sent is None:
         came = f"weights, whose change is the gradient times a rate unknown to {attack.name}"
         wanted = "a gradient; or attacks.dlm_plus, or another distance of directions"
-        require(_ignores_scale(attack, _one_of(leak)), "leak", came, wanted)
+        require(_ignores_scale(attack, first_of(leak)), "leak", came, wanted)
     return output
 
 
@@ -47,17 +46,9 @@ def examined(model: nn.Module, leak: Leak, shape: Sequence[int]) -> Tensor:
     is_shape = isinstance(shape, Sequence) and len(shape) > 1
     is_shape = is_shape and all(isinstance(n, int) and n > 0 for n in shape)
     require(is_shape, "shape", repr(shape), "(B, C, H, W) with every number positive")
-    B, one = leak.batch_size, _one_of(leak)
+    B, one = leak.batch_size, first_of(leak)
     require(shape[0] == B, "shape", f"a batch of {shape[0]}", f"the leak's batch size {B}")
     return _network.examined(model, shape, first(one.weights), W=one.weights, buffers=one.buffers)
-
-
-def _one_of(leak: Leak) -> Leak:
-    """The leak of one victim, of a stack the first one's."""
-    if leak.victims is None:
-        return leak
-    first_of = {part: each(lambda t: t[0], getattr(leak, part)) for part in PARTS}
-    return replace(leak, victims=None, **first_of)
 
 
 def _ignores_scale(attack: "Attack", leak: Leak) -> bool:

@@ -12,8 +12,10 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
+import safetensors
 import torch
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from ..._errors import bad
@@ -84,7 +86,7 @@ def write_answer(path: str | os.PathLike, images: Tensor, labels: Tensor) -> Pat
         raise bad("labels", f"labels from {int(labels.min())}", "0 or more, or -1 where unknown")
     images = images.detach().cpu().float().clamp(0, 1).contiguous()
     answer = {"images": images, "labels": labels.cpu().contiguous()}
-    return write(path, safetensors.torch.save(answer))
+    return write(path, bytes_of(answer))
 
 
 def check_pixels(images: Tensor) -> None:
@@ -160,7 +162,7 @@ def _parsed(content: bytes) -> tuple[Tensors, dict[str, str]]:
         raise bad("header", f"{len(header)} tensors", f"at most {TENSORS}")
     for name, entry in header.items():
         _check_tensor(name, entry)
-    return safetensors.torch.load(content), metadata
+    return tensors_of(content), metadata
 
 
 def _check_tensor(name: str, entry: dict[str, Any]) -> None:
