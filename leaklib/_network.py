@@ -100,11 +100,12 @@ def in_transform() -> bool:
 @torch.no_grad()
 def examined(
     model: nn.Module, shape: Sequence[int], like: Tensor, name: str = "shape",
-    W: Tensors | None = None, buffers: Tensors | None = None,
+    W: Tensors | None = None, buffers: Tensors | None = None, network: Forward | None = None,
 ) -> Tensor:  # fmt: skip
     """The network's output (B, ...) for noise of this shape, once its forward pass is found sound.
 
     like: a tensor of the images' dtype and device.  name: the argument that the images come from.
+    network: `function(model)`, where it is there already.
     Raises ValueError for images that the network does not take, for an output without a row for
     each image, and for one that is random or in which the images of a batch are mixed; warns where
     only a constant is told by all of them, for which no derivative answers.
@@ -112,14 +113,13 @@ def examined(
     draws, B = random.generator(0, "probes"), shape[0]
     noise = torch.rand((max(B, 3), *shape[1:]), generator=draws).to(like.device, like.dtype)
 
-    def with_leak(network: nn.Module) -> Callable[[Tensor], Any]:
-        forward = function(network)
-        return lambda x: forward(W or {}, buffers or {}, x)
+    def with_leak(network: Forward) -> Callable[[Tensor], Any]:
+        return lambda x: network(W or {}, buffers or {}, x)
 
-    forward = with_leak(model)
+    forward = with_leak(network or function(model))
     trouble = _trouble(forward, noise, B)
     if trouble:
-        is_sound = lambda network: _trouble(with_leak(network), noise, B) is None  # noqa: E731
+        is_sound = lambda m: _trouble(with_leak(function(m)), noise, B) is None  # noqa: E731
         layer = _ends_in_eval(model, is_sound)
         came = trouble if layer is None else f"{trouble}, by its layer {layer!r}"
         if layer is not None or B > 1 or trouble is RANDOM:

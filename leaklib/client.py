@@ -54,8 +54,10 @@ def gradient(model: nn.Module, loss: Loss = F.cross_entropy) -> Callable[..., Te
     >>> gradient(net)(dict(net.named_parameters()), x, y)["bias"].shape
     torch.Size([3])
     """
-    network = _network.function(model)
+    return _gradient(_network.function(model), loss)
 
+
+def _gradient(network: _network.Forward, loss: Loss) -> Callable[..., Tensors]:
     def g(W: Tensors, x: Tensor, y: Tensor, buffers: Tensors | None = None) -> Tensors:
         of = lambda W: loss(network(W, buffers or {}, x), y)  # noqa: E731
         if _network.in_transform():
@@ -181,8 +183,10 @@ def check_images(name: str, x: Tensor) -> None:
     require(x.isfinite().all(), name, "NaN or infinite entries", "finite numbers")
 
 
-def check_batch(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> None:
-    """Raise ValueError unless (x, y) is a batch that the network can be trained on."""
+def check_batch(
+    model: nn.Module, x: Tensor, y: Tensor, loss: Loss, network: _network.Forward
+) -> None:
+    """Raise ValueError unless (x, y) is a batch that the model, as `network`, can be trained on."""
     check_images("x", x)
     B = len(x)
     is_batch = torch.is_tensor(y) and y.ndim > 0 and len(y) == B
@@ -190,7 +194,8 @@ def check_batch(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> None:
     if torch.is_tensor(y):
         got = f"{len(y)} labels" if y.ndim else "a tensor without an axis"
     require(is_batch, "y", got, f"a tensor of {B} labels, one an image")
-    check_targets("y", y, loss, _network.examined(model, x.shape, like=x, name="x"))
+    output = _network.examined(model, x.shape, like=x, name="x", network=network)
+    check_targets("y", y, loss, output)
 
 
 def check_targets(name: str, y: Tensor, loss: Loss, output: Tensor) -> None:
@@ -248,9 +253,10 @@ def _client(
 ) -> tuple[Callable[..., Tensors], Tensors, Tensors, tuple[Tensor, Tensor], torch.Generator]:
     """(g, W, buffers, (x, y), generator) of a client, whose g a defence may compute otherwise."""
     checked_defense(defense, InPlaceOfGradient, OnWeights)
-    check_batch(model, x, y, loss)
+    network = _network.function(model)  # one copy for both
+    check_batch(model, x, y, loss, network)
     generator = random.generator(seed, "noise", x.device)
-    g = gradient(model, loss)
+    g = _gradient(network, loss)
     if isinstance(defense, InPlaceOfGradient):
         own = defense.gradient(model, generator, loss)
         g = lambda W, *batch: checked_update(own(W, *batch), W)  # noqa: E731
